@@ -1,0 +1,164 @@
+"""Giving a chat back: once, in a task of the engine's, whatever happens to the caller.
+
+Rules that live here:
+
+* All closers share one task per session (`start`). It interrupts the step in flight (a create or a delete it awaits),
+  then follows `cleanup_path`, trying again within the budget ``drain``, and ends in ``deleted`` or ``orphaned``.
+* After an error or a cancellation the caller waits for at most ``grace``; then the engine goes on alone.
+* Cleanup never hides its cause. The caller sees its own exception, with a note if the chat is left; only a caller
+  without one sees `CleanupFailed`, and only where no ledger holds the chat (or the engine is strict).
+* A run that may be going is stopped first. Where it does not stop and deleting would do harm, the chat is handed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from ._interrupt import Deadline
+from ._lifecycle import FINAL, Create, State, Trigger, cleanup_path
+from ._retry import retry_cleanup
+from ._tasks import done_or_later, wait_patiently
+from .errors import ChatleaseError, CleanupFailed, ServiceError
+
+if TYPE_CHECKING:
+    from ._core import Core
+
+
+class BudgetSpent(Exception):
+    """The time for giving this chat back is over, or deleting it now would do harm."""
+
+
+def is_left(session: Core) -> bool:
+    """Say whether a chat may exist that nobody is giving back."""
+    created = session.create in {Create.CREATED, Create.UNKNOWN} or session.own_step is not None
+    return created and session.state not in FINAL and session.closing_task is None
+
+
+async def give_back(session: Core, cause: BaseException | None) -> None:
+    """
+    Close the session and wait for it: to the end, or for ``grace`` when there is a cause.
+
+    Args:
+        session: What to close; nothing happens if it is closed.
+        cause: The exception that is under way in the caller, which must not be hidden.
+
+    Raises:
+        asyncio.CancelledError: The caller was cancelled while it waited.
+        CleanupFailed: See the rules above.
+    """
+    grace = session.deadlines.grace
+    task = start(session)
+    if task is None:
+        return
+    try:
+        await wait_patiently(task, session.clock, grace=grace, limit=None if cause is None else grace)
+    except asyncio.CancelledError as cancelled:
+        _note(session, cancelled)
+        raise
+    if cause is not None:
+        _note(session, cause)
+    elif session.state is not State.DELETED and (session.engine.ledger is None or session.engine.strict_cleanup):
+        raise CleanupFailed(session.chat, session.attempts, error=session.error_code)
+
+
+def start(session: Core) -> asyncio.Task[None] | None:
+    """Begin to give the chat back, or return the task that does so already; ``None`` when it is done."""
+    if session.closing_task is None and session.state not in FINAL:
+        session.closing_task = session.engine.own(_clean_up(session), "chatlease cleanup")
+    return session.closing_task
+
+
+def _note(session: Core, error: BaseException) -> None:
+    if session.state is State.DELETED:
+        return
+    if session.closing:
+        error.add_note(f"chatlease: chat {session.chat} is still being given back by the engine")
+    elif session.engine.ledger is not None:
+        error.add_note(f"chatlease: chat {session.chat} was not deleted; the ledger keeps it for a sweeper")
+    else:
+        error.add_note(f"chatlease: chat {session.chat} was not deleted, and no ledger holds it")
+
+
+async def _clean_up(session: Core) -> None:
+    session.trace("session.cleanup.started", state=session.state.value)
+    began = session.clock.now()
+    budget = Deadline(session.clock, session.deadlines.drain, BudgetSpent)
+    session.budget = budget
+    session.engine.watch(session)
+    try:
+        with budget:
+            await _quiesce(session)
+            await _follow_path(session)
+    except BudgetSpent:
+        session.trace("session.cleanup.failed", attempts=session.attempts, error_code=session.error_code or None)
+    finally:
+        session.budget = None
+    if session.state not in FINAL:
+        await _hand_over(session)
+    name = "completed" if session.state is State.DELETED else "handed_over"
+    session.trace(f"session.cleanup.{name}", elapsed_s=round(session.clock.now() - began, 6), attempts=session.attempts)
+
+
+async def _quiesce(session: Core) -> None:
+    """Interrupt the step in flight, or await it where it must not be cut."""
+    if session.own_step is not None:
+        await asyncio.wait({session.own_step})
+    if session.scope is not None:
+        session.quiet = asyncio.get_running_loop().create_future()
+        session.scope.interrupt(session.closed_error())
+        await session.quiet
+    session.close_stream()
+
+
+async def _follow_path(session: Core) -> None:
+    for trigger in cleanup_path(session.state, session.run, session.create):
+        if trigger is Trigger.STOP_RUN:
+            await _stop(session)
+        elif trigger is Trigger.DELETE_CHAT:
+            await _delete(session)
+        else:
+            await session.run_step(trigger)
+
+
+async def _stop(session: Core) -> None:
+    try:
+        await session.run_step(Trigger.STOP_RUN)
+    except ChatleaseError as error:
+        _count(session, error)
+        if session.adapter.capabilities.deletion_during_run == "harmful":
+            raise BudgetSpent from None
+
+
+async def _delete(session: Core) -> None:
+    async def delete() -> None:
+        try:
+            await session.run_step(Trigger.DELETE_CHAT)
+        except ServiceError as error:
+            _count(session, error)
+            raise
+
+    def retried(attempt: int, error: BaseException) -> None:
+        session.trace_retry(Trigger.DELETE_CHAT, attempt, error)
+
+    try:
+        await retry_cleanup(delete, session.clock, retried)
+    except ServiceError:
+        raise BudgetSpent from None
+
+
+def _count(session: Core, error: ChatleaseError) -> None:
+    session.attempts += 1
+    session.error_code = getattr(error, "code", "") or type(error).__name__
+
+
+async def _hand_over(session: Core) -> None:
+    """Leave the chat to the ledger; a create that is still in flight has had its time and is cut."""
+    if session.own_step is not None:
+        session.own_step.cancel()
+        await done_or_later(session.own_step, session.clock, session.deadlines.grace)
+    if session.state in FINAL:
+        return
+    session.budget_spent = True
+    for trigger in cleanup_path(session.state, session.run, session.create)[:1]:
+        await session.run_step(Trigger.HAND_OVER if trigger is not Trigger.ABANDON else trigger)

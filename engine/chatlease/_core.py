@@ -1,0 +1,349 @@
+"""What the engine's own modules see of a session: its facts, and how a trigger is fired and traced.
+
+Rules that live here:
+
+* The facts that the table's guards read (`create`, `run`, ...) are set in `_steps` and by `Core.note`, nowhere else;
+  the state is set by the machine alone.
+* At most one step, or one wait for the answer, is under way; `Core.begin` refuses a second one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from . import _failpoints
+from ._clock import Clock
+from ._gate import Gate
+from ._interrupt import Interruptible
+from ._lifecycle import FINAL, Create, Run, State, Trigger, allowed
+from ._machine import fire
+from ._steps import EFFECTS, look
+from ._tasks import wait_patiently
+from .adapter import Adapter, AnswerStream, Call, Credential, Deadlines, Login, RunOptions
+from .errors import LedgerError, ServiceError, SessionClosed, StepInFlight
+from .events import Reading, RunStatus
+
+if TYPE_CHECKING:
+    from ._answer import Answer
+    from ._engine import Engine
+
+
+class Step(msgspec.Struct, frozen=True):
+    """
+    A transition that was made.
+
+    Attributes:
+        trigger: Which.
+        source: State before.
+        dest: State after.
+        elapsed_s: How long it took, in seconds.
+        http_status: Status of the service's (last) answer; ``None`` for a step without a call.
+    """
+
+    trigger: Trigger
+    source: State
+    dest: State
+    elapsed_s: float
+    http_status: int | None
+
+
+class Core:
+    """A session without its public face; its attributes are explained where they are set."""
+
+    __slots__ = (
+        "__weakref__",
+        "_opened",
+        "account",
+        "adapter",
+        "answer",
+        "attempts",
+        "budget",
+        "budget_spent",
+        "call",
+        "chat",
+        "clock",
+        "closing_task",
+        "create",
+        "credential",
+        "deadlines",
+        "engine",
+        "error_code",
+        "gate",
+        "id",
+        "in_doubt",
+        "in_flight",
+        "loop",
+        "model",
+        "options",
+        "own_step",
+        "parent",
+        "prompt",
+        "quiet",
+        "run",
+        "run_id",
+        "scope",
+        "state",
+        "stream",
+        "token_given",
+    )
+
+    def __init__(
+        self,
+        engine: Engine,
+        adapter: Adapter,
+        *,
+        account: str | None,
+        credential: Credential | None,
+        model: str,
+        deadlines: Deadlines,
+        options: RunOptions,
+    ) -> None:
+        self.engine = engine
+        self.adapter = adapter
+        self.account = account
+        self.credential = credential
+        self.model = model
+        self.deadlines = deadlines
+        self.options = options
+        self.clock: Clock = engine.clock
+        self.loop = engine.loop
+        self.id = engine.new_id()
+        self.state = State.NEW
+        self.create = Create.NOT_SENT
+        self.run = Run.NONE
+        self.token_given = False
+        self.in_doubt = False
+        self.budget_spent = False
+        self.budget: Interruptible | None = None
+        self.in_flight = False
+        self.chat: str | None = None
+        self.prompt: str | None = None
+        self.parent: str | None = None
+        self.run_id: str | None = None
+        self.call = Call(Login(account or "", credential or Credential()), deadlines)
+        self.stream: AnswerStream | None = None
+        self.answer: Answer | None = None
+        self.gate: Gate | None = None
+        self.scope: Interruptible | None = None
+        self.quiet: asyncio.Future[None] | None = None
+        self.own_step: asyncio.Task[Step] | None = None
+        self.closing_task: asyncio.Task[None] | None = None
+        self.attempts = 0
+        self.error_code = ""
+        self._opened = False
+
+    @property
+    def allowed(self) -> frozenset[Trigger]:
+        """The triggers that may be fired now; empty while closing and in a final state."""
+        return frozenset() if self.closing else allowed(self.state, self)
+
+    @property
+    def closing(self) -> bool:
+        """Whether the engine is giving the chat back."""
+        return self.closing_task is not None and not self.closing_task.done()
+
+    @property
+    def closed(self) -> bool:
+        """Whether closing has begun or is over: no step is accepted any more."""
+        return self.closing_task is not None or self.state in FINAL
+
+    @property
+    def over(self) -> bool:
+        """Whether a final state is reached, or the engine has given up."""
+        return self.state in FINAL or (self.closing_task is not None and self.closing_task.done())
+
+    @property
+    def known_chat(self) -> str:
+        """The chat's id, in states that have one."""
+        assert self.chat is not None
+        return self.chat
+
+    @property
+    def known_prompt(self) -> str:
+        """The prompt's id, in states that have one."""
+        assert self.prompt is not None
+        return self.prompt
+
+    @property
+    def known_run(self) -> str:
+        """The run's id, in states that have one."""
+        assert self.run_id is not None
+        return self.run_id
+
+    async def effect(self, trigger: Trigger, *args: Any) -> None:
+        """Do what the trigger does; called by the machine."""
+        _failpoints.reach(f"{trigger.value}.started")
+        await EFFECTS[trigger](self, *args)
+        _failpoints.reach(f"{trigger.value}.completed")
+
+    async def queue_again(self) -> None:
+        """Queue the answer again and open its stream; for the reader of a run that was cancelled elsewhere."""
+        await self.fire_step(Trigger.QUEUE_ASSISTANT)
+        await self.fire_step(Trigger.OPEN_STREAM)
+
+    async def fire_step(self, trigger: Trigger, *args: Any) -> Step:
+        """Fire a trigger for the user, in the caller's task, so that a close interrupts it."""
+        self._open_once()
+        with self.begin(Interruptible()):
+            try:
+                return await self.run_step(trigger, *args)
+            finally:
+                self.end()
+
+    async def fire_owned(self, trigger: Trigger) -> Step:
+        """Fire a trigger for the user, in a task of the engine's, so that nothing cuts it; a close awaits it."""
+        self._open_once()
+        self.begin(Interruptible())
+        self.end()
+        task = self.own_step = self.engine.own(self.run_step(trigger), f"chatlease {trigger.value}")
+        task.add_done_callback(self._own_step_done)
+        await wait_patiently(task, self.clock, grace=self.deadlines.grace)
+        if self.closed and self.state not in FINAL:
+            raise self.closed_error() from None
+        return task.result()
+
+    async def run_step(self, trigger: Trigger, *args: Any) -> Step:
+        """Fire a trigger in this task, traced; for the engine's cleanup, which no close interrupts."""
+        source, began = self.state, self.clock.now()
+        self.call.http_status = None
+        self.trace("session.transition.started", trigger=trigger.value, source=source.value)
+        try:
+            await fire(self, trigger, *args)
+            if trigger is Trigger.CREATE_CHAT:
+                await self._bind()
+        except BaseException as error:
+            self._trace_failed(trigger, source, began, error)
+            raise
+        step = Step(trigger, source, self.state, self.clock.now() - began, self.call.http_status)
+        self._trace_completed(step)
+        if self.state in FINAL:
+            self.trace("session.closed", state=self.state.value)
+        return step
+
+    def begin(self, scope: Interruptible) -> Interruptible:
+        """Make this the block that a close interrupts; refuse where another is under way."""
+        self._check_open()
+        if self.scope is not None or self.in_flight or self.own_step is not None:
+            raise StepInFlight("another step of this session is in flight")
+        self.scope = scope
+        return scope
+
+    def end(self) -> None:
+        """Forget the interruptible block, and let a close that waits for its end go on."""
+        self.scope = None
+        if self.quiet is not None and not self.quiet.done():
+            self.quiet.set_result(None)
+
+    def log_in(self, login: Login) -> None:
+        """Use this login from now on."""
+        self.call.login = login
+
+    def note(self, reading: Reading) -> None:
+        """Take over what a look at the answer showed, where it is final."""
+        self.run_id = reading.run or self.run_id
+        if reading.status is RunStatus.ANSWERED:
+            self.run, self.parent = Run.ANSWERED, self.run_id
+        elif reading.status not in {RunStatus.PENDING, RunStatus.GOING}:
+            self.run = Run.FAILED
+
+    def end_turn(self) -> None:
+        """Give the account's slot back, if this session holds it."""
+        gate, self.gate = self.gate, None
+        if gate is not None:
+            gate.release(self)
+            self.trace("session.gate.released")
+
+    async def look(self) -> None:
+        """For those who wait for this session's slot: see whether its run still waits, unless its reader will."""
+        if self.scope is not None or self.gate is None or self.run is not Run.GOING or self.in_flight:
+            return
+        try:
+            reading = await look(self, Call(self.call.login, self.deadlines))
+        except ServiceError:
+            return
+        if reading.status is not RunStatus.PENDING:
+            self.end_turn()
+
+    def at_rate_limit(self) -> bool:
+        """Say whether the account's budget was used up by the last run."""
+        return self.gate is not None and self.gate.budget.at_limit()
+
+    def close_stream(self) -> None:
+        """Let go of the stream's connection."""
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.close()
+
+    def closed_error(self) -> SessionClosed:
+        """Return the error for steps that come too late."""
+        return SessionClosed(f"the session is {'closing' if self.closing else 'closed'} (state {self.state.value})")
+
+    def trace(self, event: str, **keys: Any) -> None:
+        """Send an event of this session, if anybody listens."""
+        tracer = self.engine.tracer
+        if tracer.wants(event):
+            account = self.call.login.account or self.account
+            basics = {"session": self.id, "service": self.adapter.service, "account": account, "chat": self.chat}
+            tracer.emit(event, basics | keys)
+
+    def trace_retry(self, trigger: Trigger, attempt: int, error: BaseException) -> None:
+        """Tell that a call is tried again."""
+        self.trace("session.call.retried", trigger=trigger.value, attempt=attempt, **error_keys(error))
+
+    def _own_step_done(self, task: asyncio.Task[Step]) -> None:
+        self.own_step = None
+        if not task.cancelled():
+            task.exception()  # the waiting caller may be gone; then nobody else would look at it
+
+    def _open_once(self) -> None:
+        if not self._opened:
+            self._opened = True
+            self.trace("session.opened", model=self.model)
+
+    async def _bind(self) -> None:
+        ledger = self.engine.ledger
+        if ledger is None:
+            return
+        try:
+            await ledger.bound(self.id, self.known_chat)
+        except LedgerError:
+            self.in_doubt = True
+            raise
+        _failpoints.reach("create_chat.bound")
+
+    def _check_open(self) -> None:
+        self.engine.check_loop()
+        if self.closing_task is not None:
+            raise self.closed_error()
+
+    def _trace_completed(self, step: Step) -> None:
+        self.trace(
+            "session.transition.completed",
+            trigger=step.trigger.value,
+            source=step.source.value,
+            dest=step.dest.value,
+            elapsed_s=round(step.elapsed_s, 6),
+            http_status=step.http_status,
+        )
+
+    def _trace_failed(self, trigger: Trigger, source: State, began: float, error: BaseException) -> None:
+        self.trace(
+            "session.transition.failed",
+            trigger=trigger.value,
+            source=source.value,
+            elapsed_s=round(self.clock.now() - began, 6),
+            **{"http_status": self.call.http_status} | error_keys(error),
+        )
+
+
+def error_keys(error: BaseException) -> dict[str, Any]:
+    """Return what a trace tells of an error: never its text."""
+    keys: dict[str, Any] = {"error": type(error).__name__}
+    if isinstance(error, ServiceError):
+        keys["error_code"] = error.code or None
+        if error.status is not None:
+            keys["http_status"] = error.status
+    return keys

@@ -1,0 +1,376 @@
+"""The engine: owns sessions, their cleanup, the logins and the ledger, for one event loop.
+
+Rules that live here:
+
+* What must outlive a caller is the engine's: the tasks that create and delete chats, and the keeper, which stands for
+  them when the loop ends (see `_tasks`).
+* Sessions are only weakly held: a session that is dropped by its user is adopted and given back. Its chat is safe with
+  its cleanup task, which holds it.
+* An engine belongs to the loop that it was entered on, to its thread, and to its process: after a fork the child's
+  sessions are closed objects that send nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import warnings
+import weakref
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack, cast
+
+from . import _cleanup
+from ._answer import Answer
+from ._cleanup import BudgetSpent
+from ._clock import Clock, SystemClock
+from ._core import Core
+from ._ids import new_id
+from ._ledger import MemoryLedger
+from ._logins import Logins
+from ._prompt import Messages
+from ._session import Session
+from ._tasks import own_task, wait_patiently
+from ._trace import Hook, Tracer
+from .adapter import Adapter, Credential, CredentialProvider, Deadlines, RunOptions
+from .errors import SessionClosed, UsageError
+from .ledger import Ledger
+
+T = TypeVar("T")
+
+_MEMORY = "memory"
+_forks = 0
+
+
+def _count_fork() -> None:
+    global _forks  # noqa: PLW0603  (a fork changes what every engine of the process is)
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
+
+
+class Engine:
+    """
+    Opens sessions on one or more services, and gives every chat back.
+
+    An async context manager; leaving it closes all sessions, waits for their cleanup (at most ``drain``) and closes the
+    adapters. Everything else is only allowed in between, on the same loop.
+
+    Args:
+        adapters: The services; owned and closed by the engine. The first is the default.
+        ledger: Where chats that must still be deleted are kept: a `chatlease.ledger.Ledger` (not closed by the engine
+            when given), ``"memory"`` (the default: nothing survives the process), or ``None`` to give the promise up:
+            then a chat that cannot be deleted is an error (`CleanupFailed`).
+        deadlines: Of all sessions that are given none of their own.
+        credentials: The credentials of named accounts, as a mapping or a function of (service, account).
+        hooks: Called with every trace event.
+        strict_cleanup: Raise `CleanupFailed` although a ledger holds the chat.
+        clock: For tests.
+    """
+
+    def __init__(
+        self,
+        *adapters: Adapter,
+        ledger: Ledger | str | None = _MEMORY,
+        deadlines: Deadlines | None = None,
+        credentials: CredentialProvider | Mapping[str, Credential] | None = None,
+        hooks: Iterable[Hook] = (),
+        strict_cleanup: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
+        if not adapters:
+            raise UsageError("an engine needs at least one adapter")
+        self.clock: Clock = clock or SystemClock()
+        self.ledger = _ledger(ledger)
+        self.deadlines = deadlines or Deadlines()
+        self.strict_cleanup = strict_cleanup
+        self.tracer = Tracer(self.clock, hooks)
+        self.logins = Logins(_provider(credentials))
+        self._adapters = adapters
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._forks = _forks
+        self._closing = False
+        self._sessions: weakref.WeakSet[Core] = weakref.WeakSet()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._cleanups: weakref.WeakSet[Core] = weakref.WeakSet()
+        self._keeper: asyncio.Task[None] | None = None
+        self._release = asyncio.Event()
+
+    # -- sessions -----------------------------------------------------------------------------------------------------
+
+    def session(
+        self,
+        *,
+        service: str | None = None,
+        account: str | None = None,
+        credential: Credential | None = None,
+        model: str | None = None,
+        prompt: str | Messages | None = None,
+        deadlines: Deadlines | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Session:
+        """
+        Make a session; nothing is sent before its first step.
+
+        Args:
+            service: `Adapter.service` (or ``service@origin``) of one of the engine's adapters; the first one if left
+                out.
+            account: Name of the account; its credential comes from ``credentials`` or from where the adapter finds it.
+            credential: Use this one; its account is ``account``, or named by its fingerprint.
+            model: Empty or ``None`` for the adapter's own.
+            prompt: For `Session.step` and `Session.ask` without arguments.
+            deadlines: Instead of the engine's.
+            **options: How the answer is to be made; checked now.
+
+        Raises:
+            UsageError: An option that the service does not take, no such service, the engine is not open.
+        """
+        self.check_loop()
+        if self._closing:
+            raise SessionClosed("the engine is closing or closed")
+        adapter = self._adapter(service)
+        name = model or adapter.model
+        adapter.check_options(name, options)
+        session = Session(
+            self,
+            adapter,
+            account=account,
+            credential=credential,
+            model=name,
+            prompt=prompt,
+            deadlines=deadlines or self.deadlines,
+            options=options,
+        )
+        self._sessions.add(session)
+        return session
+
+    def ask(
+        self,
+        prompt: str | Messages,
+        *,
+        service: str | None = None,
+        account: str | None = None,
+        credential: Credential | None = None,
+        model: str | None = None,
+        deadlines: Deadlines | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Answer:
+        """
+        Ask once: a whole session, opened, streamed, deleted.
+
+        Lazy: nothing happens before the answer is iterated. Arguments as for `session`; the prompt is a text, or
+        messages (one is its text, several are rendered by `format_prompt`).
+        """
+        session = self.session(
+            service=service,
+            account=account,
+            credential=credential,
+            model=model,
+            prompt=prompt,
+            deadlines=deadlines,
+            **options,
+        )
+        return session.whole()
+
+    async def models(
+        self, *, service: str | None = None, account: str | None = None, credential: Credential | None = None
+    ) -> Sequence[str]:
+        """Return the names of the models that a service offers to an account."""
+        session = self.session(service=service, account=account, credential=credential)
+        return await session.offered_models()
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """The sessions that are not over, in no order."""
+        return tuple(cast("Session", each) for each in self._sessions if not each.over)
+
+    # -- opening and closing ------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._loop is not None:
+            raise UsageError("an engine is entered once", hint="Make another Engine.")
+        if self.ledger is not None:
+            await self.ledger.open()
+        self._loop = asyncio.get_running_loop()
+        self._keeper = self._loop.create_task(self._keep(), name="chatlease engine")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """
+        Close all sessions, wait for their cleanup, close the adapters. May be called twice.
+
+        Takes at most ``drain`` and a little; when the caller is cancelled, at most ``grace`` more. Sessions that their
+        users forgot are named in a `ResourceWarning`.
+        """
+        if self._loop is None or self._keeper is None:
+            return
+        self.check_loop()
+        self._warn_forgotten()
+        self._closing = True
+        self._release.set()
+        await wait_patiently(self._keeper, self.clock, grace=self.deadlines.grace)
+
+    def install_signal_handlers(self) -> None:
+        """
+        Have SIGTERM and SIGINT cancel the task that calls this, so that its ``async with`` blocks give every chat back.
+
+        Offered, never done unasked: many bots have handlers of their own. A second signal is handled as if this had
+        never been called (it ends the process at once; the ledger keeps what is left). Not on Windows.
+
+        Raises:
+            UsageError: Not called in a task of the engine's loop, or the platform has no such handlers.
+        """
+        self.check_loop()
+        task = asyncio.current_task()
+        assert task is not None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                self.loop.add_signal_handler(number, self._on_signal, task)
+            except NotImplementedError:
+                raise UsageError("this platform's event loop has no signal handlers") from None
+
+    def _on_signal(self, task: asyncio.Task[Any]) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.loop.remove_signal_handler(number)
+        task.cancel()
+
+    # -- for the other modules of the engine --------------------------------------------------------------------------
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that the engine was entered on."""
+        if self._loop is None:
+            raise UsageError("the engine is not open", hint="Use it inside `async with Engine(...) as engine:`.")
+        return self._loop
+
+    def check_loop(self) -> None:
+        """
+        Refuse to be used from anywhere but the engine's loop, thread and process.
+
+        Raises:
+            UsageError: Another loop or thread, or not entered yet.
+            SessionClosed: In a forked child.
+        """
+        if self._forks != _forks:
+            raise SessionClosed("this process is a fork; the engine and its chats belong to its parent")
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if self.loop is not running:
+            raise UsageError(
+                "an engine is used on the event loop that it was entered on",
+                hint="Make one Engine per loop and thread.",
+            )
+
+    def new_id(self) -> str:
+        """Return an id for a session."""
+        return new_id(self.clock)
+
+    def own(self, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """Run a coroutine in a task of the engine's, which nobody else can cancel."""
+        task = own_task(coroutine, name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def adopt(self, session: Core) -> None:
+        """Give back a session that its user dropped; may be called from any thread, by the garbage collector."""
+        if self._forks != _forks or self._loop is None or self._loop.is_closed():
+            return
+        try:
+            self._loop.call_soon_threadsafe(_cleanup.start, session)
+        except RuntimeError:  # the loop was closed meanwhile: the ledger keeps the chat
+            return
+
+    def watch(self, session: Core) -> None:
+        """Remember a session that is being given back, so that it can be hurried."""
+        self._cleanups.add(session)
+
+    # -- the keeper ---------------------------------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        """Stand for the engine's own tasks; end when they have, and cancelled only then."""
+        cancelled: asyncio.CancelledError | None = None
+        try:
+            await self._release.wait()
+        except asyncio.CancelledError as error:
+            cancelled = error
+            self._hurry()
+        self._closing = True
+        while self._start_cleanups() or self._tasks:
+            try:
+                await asyncio.wait(set(self._tasks))
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self._hurry()
+        await self._close_parts()
+        if cancelled is not None:
+            raise cancelled
+
+    def _start_cleanups(self) -> bool:
+        started = [_cleanup.start(session) for session in tuple(self._sessions) if not session.over]
+        return any(task is not None and not task.done() for task in started)
+
+    def _hurry(self) -> None:
+        """The loop is about to end: no cleanup takes longer than ``grace`` from now."""
+        self._closing = True
+        self._start_cleanups()
+        self.clock.call_later(self.deadlines.grace, self._spend_budgets)
+
+    def _spend_budgets(self) -> None:
+        for session in tuple(self._cleanups):
+            if session.budget is not None:
+                session.budget.interrupt(BudgetSpent())
+
+    async def _close_parts(self) -> None:
+        for adapter in self._adapters:
+            await adapter.aclose()
+        if isinstance(self.ledger, MemoryLedger):
+            await self.ledger.aclose()
+
+    def _warn_forgotten(self) -> None:
+        forgotten = [session for session in self._sessions if _cleanup.is_left(session)]
+        if forgotten and not self._closing:
+            names = ", ".join(session.id for session in forgotten[:3])
+            warnings.warn(
+                f"{len(forgotten)} sessions were not closed ({names}...)",
+                ResourceWarning,
+                stacklevel=3,
+                source=forgotten[0],
+            )
+
+    def _adapter(self, service: str | None) -> Adapter:
+        if service is None:
+            return self._adapters[0]
+        for adapter in self._adapters:
+            if service in {adapter.service, f"{adapter.service}@{adapter.origin}"}:
+                return adapter
+        names = ", ".join(adapter.service for adapter in self._adapters)
+        raise UsageError(f"the engine has no service {service!r}; it has {names}")
+
+
+def _ledger(ledger: Ledger | str | None) -> Ledger | None:
+    if ledger == _MEMORY:
+        return MemoryLedger()
+    if isinstance(ledger, str):
+        raise UsageError(f"unknown ledger {ledger!r}", hint='Give "memory", a ledger object, or None.')
+    return ledger
+
+
+def _provider(credentials: CredentialProvider | Mapping[str, Credential] | None) -> CredentialProvider | None:
+    if not isinstance(credentials, Mapping):
+        return credentials
+
+    def provide(_service: str, account: str, /) -> Credential | None:
+        return credentials.get(account)
+
+    return provide

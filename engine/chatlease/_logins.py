@@ -1,0 +1,92 @@
+"""Whose credentials a session uses: given ones, a named account's, or what the adapter finds.
+
+Rules that live here:
+
+* An account is a name. A credential given (or found) without one is named by its fingerprint, so that a chat is only
+  ever deleted with the login that made it: a foreign chat answers 404, which looks like success.
+* Found credentials are cached. A refusal (401, 403) drops them and asks their source once more; what comes must be
+  another credential of the same account, or the refusal stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import TYPE_CHECKING, TypeAlias
+
+from ._lifecycle import Create
+from .adapter import Credential, CredentialProvider, Login
+
+if TYPE_CHECKING:
+    from ._core import Core
+
+_Key: TypeAlias = tuple[str, str, str | None]
+
+
+class Logins:
+    """
+    The logins of one engine.
+
+    Args:
+        provider: Gives the credential of a named account; asked before the adapter.
+    """
+
+    def __init__(self, provider: CredentialProvider | None) -> None:
+        self._provider = provider
+        self._cached: dict[_Key, Login] = {}
+        self._locks: defaultdict[_Key, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def find(self, session: Core) -> Login:
+        """
+        Return the login of a session.
+
+        Raises:
+            NotAuthenticated: There is none.
+        """
+        if session.credential is not None:
+            return _named(session.account, session.credential)
+        key = _key(session)
+        async with self._locks[key]:
+            if key not in self._cached:
+                self._cached[key] = _named(session.account, await self._ask(session, None))
+            else:
+                session.trace("session.credentials.cached")
+            return self._cached[key]
+
+    async def renew(self, session: Core) -> bool:
+        """
+        Ask the source once more, after a refusal; say whether the session has another credential now.
+
+        Raises:
+            NotAuthenticated: The source has none.
+        """
+        if session.credential is not None:
+            return False
+        key, refused = _key(session), session.call.login
+        async with self._locks[key]:
+            if self._cached.get(key) in {None, refused}:
+                self._cached.pop(key, None)
+                self._cached[key] = _named(session.account, await self._ask(session, refused.credential))
+            login = self._cached[key]
+        if login.credential == refused.credential or (
+            session.create is Create.CREATED and login.account != refused.account
+        ):
+            self._cached.pop(key, None)
+            return False
+        session.log_in(login)
+        return True
+
+    async def _ask(self, session: Core, rejected: Credential | None) -> Credential:
+        if self._provider is not None and session.account is not None:
+            credential = self._provider(session.adapter.service, session.account)
+            if credential is not None:
+                return credential
+        return await session.adapter.ready_cookies(session.account, rejected)
+
+
+def _key(session: Core) -> _Key:
+    return session.adapter.service, session.adapter.origin, session.account
+
+
+def _named(account: str | None, credential: Credential) -> Login:
+    return Login(account if account is not None else credential.fingerprint(), credential)

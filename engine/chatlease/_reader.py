@@ -1,0 +1,288 @@
+"""Waiting for an answer: the stream while it lives, polling when it does not, and the deadlines of both.
+
+Rules that live here:
+
+* A stream may end without a final event, or never (eight ways are recorded, ``wire/open-assistant/README.md``). Whoever
+  waits too long looks at the answer itself before giving up: finished is finished, cancelled is queued again, only a
+  run that is still going (or waiting) has stalled.
+* The final text is authoritative. What of it was not given out yet is given out; where the tokens given are no prefix
+  of it, nothing more is given.
+* Clocks run only while we wait on the service. ``pending`` is no progress, and a stream says ``pending`` for ever when
+  another program cancels the run, so a waiting run is looked at now and then.
+* A stream that was lost is not opened again: that loses tokens (recorded: every second frame). It is polled.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Sequence
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from ._core import error_keys
+from ._interrupt import Deadline, Interruptible
+from ._lifecycle import Run
+from ._steps import look
+from .errors import RunCancelled, RunFailed, ServiceError, StreamStalled, Unavailable
+from .events import Failed, Final, Pending, PluginStep, Reading, RunStatus
+
+if TYPE_CHECKING:
+    from ._core import Core
+
+_REQUEUES = 2
+_POLLS_PER_LOOK = 3
+"""A run that waits is looked at once in this many ``poll`` intervals: its stream does not say that it was cancelled."""
+
+_LOOK = "look"
+
+T = TypeVar("T")
+Pieces: TypeAlias = Sequence[str | Pending | PluginStep | Final]
+
+
+class _TimeToLook(Exception):
+    """The run has been waiting for a while."""
+
+
+class Reader:
+    """
+    Reads one answer of a session; the state of the wait.
+
+    Attributes:
+        final: The final event, once it has come.
+        token_count: Tokens given out so far.
+    """
+
+    __slots__ = (
+        "_answer_s",
+        "_given",
+        "_going",
+        "_opened_at_s",
+        "_polling",
+        "_queue_s",
+        "_requeues",
+        "_seen",
+        "_seen_at_s",
+        "_session",
+        "final",
+        "token_count",
+    )
+
+    def __init__(self, session: Core) -> None:
+        self._session = session
+        self._given: list[str] = []
+        self._seen = False
+        self._going = False
+        self._polling = False
+        self._seen_at_s = 0.0
+        self._opened_at_s = 0.0
+        self._queue_s = 0.0
+        self._answer_s = 0.0
+        self._requeues = 0
+        self.token_count = 0
+        self.final: Final | None = None
+
+    async def read(self) -> Pieces:
+        """
+        Wait for the next pieces of the answer; the last of them is the `Final`.
+
+        Raises:
+            StreamStalled: A deadline passed, and the run is still going or waiting.
+            RunFailed: There will be no answer.
+            RunCancelled: Something else cancels the run again and again.
+            SessionClosed: The session was closed meanwhile.
+        """
+        while True:
+            try:
+                pieces = await (self._poll() if self._polling or self._session.stream is None else self._stream())
+            except StreamStalled as stalled:
+                pieces = await self._last_look(stalled)
+            except _TimeToLook:
+                pieces = await self._look()
+            if pieces:
+                return pieces
+
+    # -- the stream ---------------------------------------------------------------------------------------------------
+
+    async def _stream(self) -> Pieces:
+        stream = self._session.stream
+        assert stream is not None
+        try:
+            batch = await self._wait(stream.read())
+        except Unavailable as error:
+            self._begin_polling(error)
+            return ()
+        if not batch:
+            self._begin_polling(None)
+            return ()
+        return self._take(batch)
+
+    def _take(self, batch: Sequence[str | Pending | PluginStep | Final | Failed]) -> Pieces:
+        """Note what came; the hot path is a batch of nothing but tokens."""
+        self._seen = True
+        pieces: list[str | Pending | PluginStep | Final] = []
+        tokens = 0
+        for piece in batch:
+            if isinstance(piece, str):
+                tokens += 1
+                pieces.append(piece)
+            elif isinstance(piece, Final):
+                self._note_tokens(pieces, tokens)
+                return [*pieces, *self._finish(piece.text)]
+            elif isinstance(piece, Failed):
+                self._note_tokens(pieces, tokens)
+                raise self._failed(piece.error)
+            else:
+                pieces.append(piece)
+        self._note_tokens(pieces, tokens)
+        return pieces
+
+    def _note_tokens(self, pieces: Pieces, tokens: int) -> None:
+        if not tokens:
+            return
+        if not self.token_count:
+            self._session.token_given = True
+            self._note_going()
+            self._session.trace("session.stream.first_token", waited_s=round(self._answer_s, 6))
+        self.token_count += tokens
+        self._given.extend(piece for piece in pieces if isinstance(piece, str))
+
+    def _note_going(self) -> None:
+        self._going = True
+        self._session.end_turn()
+
+    def _begin_polling(self, error: Unavailable | None) -> None:
+        self._polling = True
+        self._session.close_stream()
+        keys = {} if error is None else error_keys(error)
+        self._session.trace("session.stream.polling", token_count=self.token_count, **keys)
+
+    # -- polling ------------------------------------------------------------------------------------------------------
+
+    async def _poll(self) -> Pieces:
+        pieces = await self._look()
+        if not pieces and self._polling:
+            await self._wait(self._session.clock.sleep(self._session.deadlines.poll))
+        return pieces
+
+    async def _look(self) -> Pieces:
+        """Look at the answer; a look that fails is as good as none, until nothing was seen for as long as ``idle``."""
+        try:
+            reading = await self._wait(look(self._session))
+        except Unavailable as error:
+            self._session.trace("session.call.retried", trigger="read_answer", **error_keys(error))
+            if self._answer_s - self._seen_at_s > self._session.deadlines.idle:
+                raise
+            return ()
+        self._seen_at_s = self._answer_s
+        return await self._digest(reading)
+
+    async def _last_look(self, stalled: StreamStalled) -> Pieces:
+        try:
+            reading = await self._interruptible(Interruptible(), look(self._session))
+        except ServiceError:
+            reading = Reading(RunStatus.GOING)
+        if reading.status in {RunStatus.PENDING, RunStatus.GOING}:
+            raise stalled
+        return await self._digest(reading)
+
+    async def _digest(self, reading: Reading) -> Pieces:
+        match reading.status:
+            case RunStatus.ANSWERED:
+                self._session.note(reading)
+                return self._finish(reading.text or "")
+            case RunStatus.PENDING:
+                return ()
+            case RunStatus.GOING:
+                self._note_going()
+                return ()
+            case RunStatus.CANCELLED:
+                return await self._requeue()
+            case _:
+                code = reading.code or reading.status.value
+                raise self._failed(RunFailed(f"the service gave the answer up ({code})", code=code))
+
+    # -- ends ---------------------------------------------------------------------------------------------------------
+
+    def _finish(self, text: str) -> Pieces:
+        session = self._session
+        session.run, session.parent = Run.ANSWERED, session.run_id
+        session.close_stream()
+        session.end_turn()
+        given = "".join(self._given)
+        self.final = Final(text)
+        rest = text[len(given) :] if text.startswith(given) else ""
+        if not text.startswith(given):
+            session.trace("session.stream.differs", given_length=len(given), final_length=len(text))
+        if rest:
+            self.token_count += 1
+        session.trace("session.stream.ended", token_count=self.token_count, polled=self._polling)
+        return (rest, self.final) if rest else (self.final,)
+
+    def _failed(self, error: ServiceError) -> ServiceError:
+        self._session.run = Run.FAILED
+        self._session.close_stream()
+        self._session.end_turn()
+        return error
+
+    async def _requeue(self) -> Pieces:
+        """Queue the answer again, unless tokens were given out or it was tried often enough."""
+        session = self._session
+        session.run = Run.FAILED
+        session.close_stream()
+        session.end_turn()
+        if session.token_given or self._requeues >= _REQUEUES:
+            raise RunCancelled("the run was cancelled at the service, and not by this session", code="cancelled")
+        self._requeues += 1
+        session.trace("session.run.requeued", attempt=self._requeues)
+        await self._wait(session.clock.sleep(random.uniform(0.5, 1.5)))  # noqa: S311  (jitter)
+        await session.queue_again()
+        self._polling = self._seen = self._going = False
+        self._opened_at_s = self._answer_s
+        return ()
+
+    # -- deadlines ----------------------------------------------------------------------------------------------------
+
+    async def _wait(self, awaitable: Awaitable[T]) -> T:
+        """Wait on the service for as long as the answer's deadlines allow."""
+        session = self._session
+        seconds, name = self._limit()
+        began = session.clock.now()
+        try:
+            return await self._interruptible(Deadline(session.clock, seconds, lambda: self._late(name)), awaitable)
+        finally:
+            waited = session.clock.now() - began
+            self._answer_s += waited
+            if not self._going:
+                self._queue_s += waited
+
+    async def _interruptible(self, scope: Interruptible, awaitable: Awaitable[T]) -> T:
+        with self._session.begin(scope):
+            try:
+                return await awaitable
+            finally:
+                self._session.end()
+
+    def _limit(self) -> tuple[float, str]:
+        """Return how long the next wait may take, and which deadline says so."""
+        deadlines = self._session.deadlines
+        limits = [(deadlines.answer - self._answer_s, "answer")]
+        if not self._going:
+            limits.append((deadlines.queue - self._queue_s, "queue"))
+        if not self._polling:
+            limits.append(self._stream_limit())
+        seconds, name = min(limits)
+        return max(seconds, 0.0), name
+
+    def _stream_limit(self) -> tuple[float, str]:
+        deadlines = self._session.deadlines
+        if self._going:
+            return deadlines.idle, "idle"
+        if not self._seen:
+            return deadlines.first_event - (self._answer_s - self._opened_at_s), "first_event"
+        return deadlines.poll * _POLLS_PER_LOOK, _LOOK
+
+    def _late(self, name: str) -> Exception:
+        if name == _LOOK:
+            return _TimeToLook()
+        seconds: float = getattr(self._session.deadlines, name)
+        waits = "no token came" if self._going else "the answer did not begin"
+        return StreamStalled(name, seconds, f"{waits} within the deadline '{name}' ({seconds:g} s)")

@@ -1,0 +1,265 @@
+"""What each trigger does: one function a step, between the state machine and the adapter.
+
+Rules that live here:
+
+* A function here makes the adapter's call of its step and notes what became of it in the session's facts; the state
+  itself is the machine's.
+* After an outcome that nobody knows (the reply was lost, the call was cut) the facts say so, and the table then allows
+  nothing but cleanup. An outcome is known to be a refusal only when no byte left or the service answered 4xx, other
+  than 408, 409, 425 and 429.
+* Every call has its deadline here. Retries happen only where no byte left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from . import _failpoints
+from ._gate import gate_of, rate_limited
+from ._interrupt import Deadline
+from ._lifecycle import Create, Run, Trigger
+from ._retry import retry_unsent
+from .adapter import Call
+from .errors import NotAuthenticated, RateLimited, ServiceError, StreamStalled, Unavailable
+from .events import Reading, RunStatus
+from .ledger import Entry
+
+if TYPE_CHECKING:
+    from ._core import Core
+
+T = TypeVar("T")
+
+_UNCLEAR = frozenset({408, 409, 425, 429})
+
+
+def refused(error: ServiceError) -> bool:
+    """Say whether the failed call certainly had no effect."""
+    status = error.status or 0
+    return not error.sent or (400 <= status < 500 and status not in _UNCLEAR)  # noqa: PLR2004  (HTTP's client errors)
+
+
+async def within(session: Core, seconds: float, step: str, call: Awaitable[T]) -> T:
+    """Await a call of the adapter for at most that long."""
+
+    def late() -> Exception:
+        return Unavailable(f"{step}: the service did not answer within {seconds:g} s", code="deadline-call")
+
+    with Deadline(session.clock, seconds, late):
+        return await call
+
+
+async def ask_service(session: Core, trigger: Trigger, call: Callable[[Call], Awaitable[T]]) -> T:
+    """
+    Make an adapter call of a step: within its deadline, again where it never left, once more with fresh credentials.
+
+    Args:
+        session: Whose call.
+        trigger: Which step.
+        call: Starts the adapter's coroutine.
+    """
+    seconds = session.deadlines.call if trigger is not Trigger.OPEN_STREAM else session.deadlines.first_event
+
+    async def attempt() -> T:
+        session.call.http_status = None
+        return await within(session, seconds, trigger.value, call(session.call))
+
+    def retried(number: int, error: BaseException) -> None:
+        session.trace_retry(trigger, number, error)
+
+    try:
+        return await retry_unsent(attempt, session.clock, retried)
+    except NotAuthenticated as error:
+        refusal = error
+    if not await session.engine.logins.renew(session):
+        raise refusal
+    return await attempt()
+
+
+async def ready_cookies(session: Core) -> None:
+    """Find the credentials of the session's account."""
+    call = session.engine.logins.find(session)
+    login = await within(session, session.deadlines.call, Trigger.READY_COOKIES.value, call)
+    session.log_in(login)
+
+
+async def create_chat(session: Core) -> None:
+    """Create the chat; the ledger knows of it before the first byte leaves."""
+    adapter, ledger = session.adapter, session.engine.ledger
+    if ledger is not None:
+        await ledger.intent(_entry(session))
+    _failpoints.reach("create_chat.intended")
+    try:
+        chat = await ask_service(session, Trigger.CREATE_CHAT, lambda call: adapter.create_chat(call, session.id))
+    except BaseException as error:
+        session.create = Create.UNKNOWN
+        if isinstance(error, ServiceError) and refused(error):
+            session.create = Create.REFUSED
+            if ledger is not None:
+                ledger.absent(session.id)
+        raise
+    session.create, session.chat = Create.CREATED, chat
+
+
+def _entry(session: Core) -> Entry:
+    adapter = session.adapter
+    account = session.call.login.account
+    return Entry(id=session.id, service=adapter.service, origin=adapter.origin, account=account)
+
+
+async def send_prompt(session: Core, text: str) -> None:
+    """Add the prompt to the chat."""
+    adapter, chat, parent = session.adapter, session.known_chat, session.parent
+    try:
+        prompt = await ask_service(
+            session, Trigger.SEND_PROMPT, lambda call: adapter.send_prompt(call, chat, text, parent)
+        )
+    except BaseException as error:
+        session.in_doubt = not (isinstance(error, ServiceError) and refused(error))
+        raise
+    session.prompt, session.run_id, session.run = prompt, None, Run.NONE
+    session.token_given = False
+
+
+async def queue_assistant(session: Core) -> None:
+    """Take the account's turn and queue an answer."""
+    await take_turn(session)
+    adapter, chat, prompt = session.adapter, session.known_chat, session.known_prompt
+    try:
+        run = await ask_service(
+            session,
+            Trigger.QUEUE_ASSISTANT,
+            lambda call: adapter.queue_assistant(call, chat, prompt, session.model, session.options),
+        )
+    except BaseException as error:
+        if isinstance(error, ServiceError) and refused(error):
+            session.end_turn()
+            raise
+        session.run = Run.UNKNOWN
+        session.in_doubt = True
+        if isinstance(error, Unavailable) and error.status is not None and session.at_rate_limit():
+            raise _refused_at_limit(error.status) from error
+        raise
+    session.run_id, session.run = run, Run.GOING
+
+
+def _refused_at_limit(status: int) -> RateLimited:
+    # Recorded: the refusal at the limit is a plain 500 (wire/open-assistant/rate-limit-site, exchange 23).
+    return RateLimited(
+        "the service failed at the account's rate limit, which is how it refuses", status=status, code="rate-limit"
+    )
+
+
+async def take_turn(session: Core) -> None:
+    """Wait for a slot of the account and take one run of its budget; gives the slot back when there is none."""
+    clock, account = session.clock, session.call.login.account
+    gate = gate_of(session.adapter.origin, account, session.adapter.capabilities, clock.now())
+    if not gate.try_acquire(session):
+        session.trace("session.gate.waiting")
+        await gate.acquire(session, clock, session.deadlines)
+    session.gate = gate
+    session.trace("session.gate.acquired")
+    try:
+        await _take_budget(session)
+    except BaseException:
+        session.end_turn()
+        raise
+
+
+async def _take_budget(session: Core) -> None:
+    assert session.gate is not None
+    left = session.deadlines.gate
+    while wait := session.gate.budget.take(session.clock.now()):
+        if wait > left:
+            raise rate_limited(wait)
+        left -= wait
+        await session.clock.sleep(wait)
+
+
+async def open_stream(session: Core) -> None:
+    """Open the answer's stream, or begin to poll where the service refuses it as finished."""
+    adapter, chat, run = session.adapter, session.known_chat, session.known_run
+    session.stream = await ask_service(session, Trigger.OPEN_STREAM, lambda call: adapter.open_stream(call, chat, run))
+
+
+async def stop_run(session: Core) -> None:
+    """
+    Have the run stopped, or wait for its end, within ``settle``.
+
+    Raises:
+        StreamStalled: It is still going.
+    """
+    session.close_stream()
+    seconds = session.deadlines.settle
+
+    def late() -> Exception:
+        return StreamStalled("settle", seconds, f"the run was not over within {seconds:g} s")
+
+    with Deadline(session.clock, seconds, late):
+        if session.adapter.capabilities.stopping:
+            await session.adapter.stop_run(session.call, session.known_chat, session.run_id)
+        reading = await _until_over(session)
+    session.note(reading)
+    session.end_turn()
+
+
+async def _until_over(session: Core) -> Reading:
+    """Look until the run is over; a look that fails is as good as none, until the deadline."""
+    interval = min(0.25, session.deadlines.poll)
+    while True:
+        try:
+            reading = await look(session)
+        except Unavailable as error:
+            session.trace_retry(Trigger.STOP_RUN, 1, error)
+        else:
+            if reading.status not in {RunStatus.PENDING, RunStatus.GOING}:
+                return reading
+        await session.clock.sleep(interval)
+        interval = min(interval * 2, session.deadlines.poll)
+
+
+async def look(session: Core, call: Call | None = None) -> Reading:
+    """Read the answer without the stream."""
+    adapter, chat, prompt = session.adapter, session.known_chat, session.known_prompt
+    reading = adapter.read_answer(call or session.call, chat, prompt, session.run_id)
+    return await within(session, session.deadlines.call, "read_answer", reading)
+
+
+async def delete_chat(session: Core) -> None:
+    """Delete the chat, and let the ledger forget it."""
+    session.close_stream()
+    adapter, chat = session.adapter, session.known_chat
+    await ask_service(session, Trigger.DELETE_CHAT, lambda call: adapter.delete_chat(call, chat))
+    if session.engine.ledger is not None:
+        session.engine.ledger.settled(session.id)
+    session.end_turn()
+
+
+async def abandon(session: Core) -> None:
+    """Nothing was created, so there is nothing to give back."""
+
+
+async def hand_over(session: Core) -> None:
+    """Leave the chat to the ledger's sweepers."""
+    session.close_stream()
+    session.end_turn()
+    ledger = session.engine.ledger
+    if ledger is not None:
+        await ledger.hand_over(session.id, attempts=session.attempts, error_code=session.error_code)
+
+
+EFFECTS: Mapping[Trigger, Callable[..., Awaitable[Any]]] = MappingProxyType(
+    {
+        Trigger.READY_COOKIES: ready_cookies,
+        Trigger.CREATE_CHAT: create_chat,
+        Trigger.SEND_PROMPT: send_prompt,
+        Trigger.QUEUE_ASSISTANT: queue_assistant,
+        Trigger.OPEN_STREAM: open_stream,
+        Trigger.STOP_RUN: stop_run,
+        Trigger.DELETE_CHAT: delete_chat,
+        Trigger.ABANDON: abandon,
+        Trigger.HAND_OVER: hand_over,
+    }
+)
+"""The step functions by trigger; a test holds that none is missing."""

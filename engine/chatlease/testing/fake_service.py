@@ -1,0 +1,349 @@
+"""A chat service in memory, as an adapter: scriptable, countable, and as forgetful as real ones.
+
+Rules that live here:
+
+* It behaves as the strictest service we know (Open-Assistant): one pending run per account cancels the one before it,
+  and deleting a chat while its run is going loses somebody's message.
+* Every call has two places at which it can be cut: before its effect and after it. A test that cancels at every await
+  of a session so meets every "did it arrive?".
+* It counts: `FakeService.chats` is what exists, the other half of the oracle *chats == open entries*.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter, defaultdict, deque
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from chatlease._clock import Clock, SystemClock
+from chatlease.adapter import AnswerStream, Call, Capabilities, ChatListing, Credential, RateBudget, RunOptions
+from chatlease.errors import NotAuthenticated, Rejected, ServiceError, Unavailable, UsageError
+from chatlease.events import Batch, Failed, Final, Pending, Reading, RunStatus
+
+_servers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """
+    What goes wrong with one call.
+
+    Attributes:
+        error: Raised; ``None`` for none.
+        when: ``before``: the call has no effect; ``after``: it has, and the reply is lost.
+        delay_s: How long the call takes at that place, by the clock; ``float("inf")`` hangs.
+    """
+
+    error: ServiceError | None = None
+    when: Literal["before", "after"] = "before"
+    delay_s: float = 0.0
+
+
+@dataclass(slots=True)
+class FakeRun:
+    """
+    A queued answer.
+
+    Attributes:
+        id: Its id.
+        prompt: Id of the prompt that it answers.
+        text: The final text.
+        batches: What the stream gives, read by read.
+        ends_at: Clock time at which it is over by itself.
+        status: Set where something else ended it (``CANCELLED``, ``FAILED``), else ``None``.
+    """
+
+    id: str
+    prompt: str
+    text: str
+    batches: deque[Batch]
+    ends_at: float
+    status: RunStatus | None = None
+
+
+@dataclass(slots=True)
+class FakeChat:
+    """A chat: who made it, and its prompts and runs, oldest first."""
+
+    account: str
+    key: str
+    prompts: list[str] = field(default_factory=list[str])
+    runs: list[FakeRun] = field(default_factory=list[FakeRun])
+
+
+class FakeStream:
+    """The stream of a run."""
+
+    def __init__(self, service: FakeService, run: FakeRun) -> None:
+        self._service = service
+        self._run = run
+        self.closed = False
+
+    async def read(self) -> Batch:
+        """Return the next batch of the script; an empty one at its end; hang where the script says so."""
+        await asyncio.sleep(0)
+        if not self._run.batches:
+            return ()
+        batch = self._run.batches[0]
+        if batch == HANG:
+            await asyncio.get_running_loop().create_future()
+        self._run.batches.popleft()
+        if any(isinstance(piece, Failed) for piece in batch):
+            self._run.status = RunStatus.FAILED
+        elif any(isinstance(piece, str | Final) for piece in batch) and not self._run.batches:
+            self._run.ends_at = self._service.clock.now()
+        return batch
+
+    def close(self) -> None:
+        """Count the close."""
+        self.closed = True
+
+
+HANG: Batch = ("\0hang",)
+"""A batch at which a `FakeStream` waits for ever."""
+
+
+class FakeService:
+    """
+    An adapter whose service is a dict.
+
+    Args:
+        tokens: The answer to every prompt, token by token; the prompt itself, word by word, if left out.
+        pending: How many `Pending` events come first.
+        batches: The stream's script instead of ``tokens`` and ``pending``; without a `Final` it ends without one.
+        answer_s: How long a run goes on by itself after it was queued, by the clock, if its stream is not read to the
+            end.
+        capabilities: What it claims to be; the strictest by default.
+        clock: For delays.
+
+    Attributes:
+        chats: What exists now, by id.
+        calls: How often each step was called.
+        lost_messages: How many deletions hit a chat whose run was going.
+        faults: By step, consumed one per call.
+        accounts: Credentials accepted; ``None`` for any.
+    """
+
+    service = "fake"
+    model = "fake-1"
+
+    def __init__(
+        self,
+        *,
+        tokens: Sequence[str] | None = None,
+        pending: int = 0,
+        batches: Sequence[Batch] | None = None,
+        answer_s: float = 0.0,
+        capabilities: Capabilities | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.origin = f"fake://{next(_servers)}"
+        self.clock: Clock = clock or SystemClock()
+        self.capabilities = capabilities or Capabilities(
+            client_key=True, listing=True, deletion_during_run="harmful", runs_per_account=1, rate_budget=None
+        )
+        self.chats: dict[str, FakeChat] = {}
+        self.calls: Counter[str] = Counter()
+        self.streams: list[FakeStream] = []
+        self.lost_messages = 0
+        self.cancelled_runs = 0
+        self.faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
+        self.accounts: set[str] | None = None
+        self.closed = False
+        self._tokens = tokens
+        self._pending = pending
+        self._batches = batches
+        self._answer_s = answer_s
+        self._ids = itertools.count(1)
+        self._texts: dict[str, str] = {}
+
+    def fail(self, step: str, *faults: Fault | ServiceError) -> None:
+        """Have the next calls of a step fail, one fault each; an error alone is one before the effect."""
+        self.faults[step].extend(each if isinstance(each, Fault) else Fault(each) for each in faults)
+
+    # -- the contract -------------------------------------------------------------------------------------------------
+
+    def check_options(self, model: str, options: RunOptions) -> None:
+        """
+        Accept every option that there is.
+
+        Raises:
+            UsageError: There is no such option.
+        """
+        unknown = options.keys() - RunOptions.__annotations__.keys()
+        if unknown:
+            raise UsageError(f"unknown option {min(unknown)!r}")
+
+    async def ready_cookies(self, account: str | None, rejected: Credential | None) -> Credential:
+        """Find a credential named after the account; the same again after a refusal."""
+        fault = await self._begin("ready_cookies")
+        await self._end(fault)
+        return Credential(cookies={"login": account or "default"})
+
+    async def create_chat(self, call: Call, client_key: str) -> str:
+        """Create a chat."""
+        fault = await self._begin("create_chat", call)
+        chat = f"chat-{next(self._ids)}"
+        self.chats[chat] = FakeChat(call.login.account, client_key)
+        await self._end(fault, call)
+        return chat
+
+    async def send_prompt(self, call: Call, chat: str, prompt: str, parent: str | None) -> str:
+        """Add the prompt; its id holds none of its text."""
+        fault = await self._begin("send_prompt", call)
+        found = self._chat(chat)
+        if (parent is None) != (not found.prompts):
+            raise Rejected("parent does not fit", status=400)
+        message = f"prompt-{next(self._ids)}"
+        found.prompts.append(message)
+        self._texts[message] = prompt
+        await self._end(fault, call)
+        return message
+
+    async def queue_assistant(self, call: Call, chat: str, prompt: str, model: str, options: RunOptions) -> str:
+        """Queue the answer; cancels the account's other waiting runs, as Open-Assistant does."""
+        fault = await self._begin("queue_assistant", call)
+        found = self._chat(chat)
+        self._cancel_others(found)
+        run = self._new_run(prompt)
+        found.runs.append(run)
+        await self._end(fault, call)
+        return run.id
+
+    async def open_stream(self, call: Call, chat: str, run: str) -> AnswerStream | None:
+        """Open the stream; ``None`` when the run is over."""
+        fault = await self._begin("open_stream", call)
+        found = self._run(chat, run)
+        stream = FakeStream(self, found)
+        self.streams.append(stream)
+        await self._end(fault, call)
+        return stream if found.batches else None
+
+    async def read_answer(self, call: Call, chat: str, prompt: str, run: str | None) -> Reading:
+        """Look at the run."""
+        fault = await self._begin("read_answer", call)
+        runs = [each for each in self._chat(chat).runs if run == each.id or (run is None and each.prompt == prompt)]
+        await self._end(fault, call)
+        if not runs:
+            return Reading(RunStatus.ABSENT)
+        status = self._status(runs[-1])
+        text = runs[-1].text if status is RunStatus.ANSWERED else None
+        return Reading(status, text, runs[-1].id, "fake-failure" if status is RunStatus.FAILED else "")
+
+    async def stop_run(self, call: Call, chat: str, run: str | None) -> None:
+        """End the chat's runs, where the capabilities say that this service can."""
+        fault = await self._begin("stop_run", call)
+        for each in self._chat(chat).runs:
+            each.ends_at = min(each.ends_at, self.clock.now())
+        await self._end(fault, call)
+
+    async def delete_chat(self, call: Call, chat: str) -> bool:
+        """Delete the chat, and count the harm if its run is going."""
+        fault = await self._begin("delete_chat", call)
+        found = self.chats.get(chat)
+        if found is not None and found.account == call.login.account:
+            self.lost_messages += any(self._status(run) in _GOING for run in found.runs)
+            del self.chats[chat]
+        await self._end(fault, call)
+        return found is not None
+
+    async def list_chats(self, call: Call) -> AsyncIterator[ChatListing]:
+        """List the account's chats, newest first."""
+        await self._begin("list_chats", call)
+        for name, chat in reversed(self.chats.items()):
+            if chat.account == call.login.account:
+                yield ChatListing(name, None, not chat.prompts, chat.key)
+
+    async def models(self, call: Call) -> Sequence[str]:
+        """Name the one model."""
+        await self._begin("models", call)
+        return (self.model,)
+
+    async def aclose(self) -> None:
+        """Note that the engine closed its adapter."""
+        self.closed = True
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _chat(self, chat: str) -> FakeChat:
+        if chat not in self.chats:
+            raise Rejected("chat not found", status=404)
+        return self.chats[chat]
+
+    def _run(self, chat: str, run: str) -> FakeRun:
+        for each in self._chat(chat).runs:
+            if each.id == run:
+                return each
+        raise Rejected("run not found", status=404)
+
+    def _new_run(self, prompt: str) -> FakeRun:
+        tokens = self._tokens if self._tokens is not None else _words(self._texts[prompt])
+        text = "".join(tokens)
+        waits: Iterable[Batch] = [(Pending(1, 1),)] * self._pending
+        script = self._batches if self._batches is not None else [*waits, *((each,) for each in tokens), (Final(text),)]
+        return FakeRun(f"run-{next(self._ids)}", prompt, text, deque(script), self.clock.now() + self._answer_s)
+
+    def _status(self, run: FakeRun) -> RunStatus:
+        if run.status is not None:
+            return run.status
+        if self.clock.now() >= run.ends_at:
+            return RunStatus.ANSWERED
+        return RunStatus.PENDING if run.batches and isinstance(run.batches[0][0], Pending) else RunStatus.GOING
+
+    def _cancel_others(self, mine: FakeChat) -> None:
+        for chat in self.chats.values():
+            for run in chat.runs:
+                if chat is not mine and chat.account == mine.account and self._status(run) is RunStatus.PENDING:
+                    run.status = RunStatus.CANCELLED
+                    self.cancelled_runs += 1
+
+    async def _begin(self, step: str, call: Call | None = None) -> Fault:
+        self.calls[step] += 1
+        fault = self.faults[step].popleft() if self.faults[step] else Fault()
+        if fault.when == "before":
+            await self._act(fault, call)
+        await asyncio.sleep(0)
+        if call is not None and self.accounts is not None and call.login.account not in self.accounts:
+            call.http_status = 403
+            raise NotAuthenticated("refused", status=403)
+        return fault
+
+    async def _end(self, fault: Fault, call: Call | None = None) -> None:
+        if fault.when == "after":
+            await self._act(fault, call)
+        await asyncio.sleep(0)
+        if call is not None:
+            call.http_status = 200
+
+    async def _act(self, fault: Fault, call: Call | None) -> None:
+        if fault.delay_s == float("inf"):
+            await asyncio.get_running_loop().create_future()
+        elif fault.delay_s:
+            await self.clock.sleep(fault.delay_s)
+        if fault.error is not None:
+            if call is not None:
+                call.http_status = fault.error.status
+            raise fault.error
+
+
+_GOING = {RunStatus.PENDING, RunStatus.GOING}
+
+
+def _words(text: str) -> Sequence[str]:
+    words = text.split(" ")
+    return [f"{word} " for word in words[:-1]] + words[-1:]
+
+
+def unavailable(status: int | None = 503, *, sent: bool = True) -> Unavailable:
+    """Return the error of a service that fails on its own side."""
+    return Unavailable("the service is out of order", status=status, sent=sent)
+
+
+def rate_budget(runs: int, window_s: float) -> Capabilities:
+    """Return capabilities with a rate budget, otherwise like a `FakeService`'s own."""
+    return Capabilities(
+        listing=True, deletion_during_run="harmful", runs_per_account=1, rate_budget=RateBudget(runs, window_s)
+    )
