@@ -32,7 +32,7 @@ class BudgetSpent(Exception):
 def is_left(session: Core) -> bool:
     """Say whether a chat may exist that nobody is giving back."""
     created = session.create in {Create.CREATED, Create.UNKNOWN} or session.own_step is not None
-    return created and session.state not in FINAL and session.closing_task is None
+    return created and not session.engine.forked and session.state not in FINAL and session.closing_task is None
 
 
 async def give_back(session: Core, cause: BaseException | None) -> None:
@@ -48,6 +48,8 @@ async def give_back(session: Core, cause: BaseException | None) -> None:
         CleanupFailed: See the rules above.
     """
     grace = session.deadlines.grace
+    if session.state not in FINAL:
+        session.engine.check_loop()
     task = start(session)
     if task is None:
         return

@@ -13,6 +13,7 @@ Rules that live here:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import warnings
@@ -32,13 +33,14 @@ from ._logins import Logins
 from ._prompt import Messages
 from ._session import Session
 from ._tasks import own_task, wait_patiently
-from ._trace import Hook, Tracer
+from ._trace import Hook, TraceFile, Tracer
 from .adapter import Adapter, Credential, CredentialProvider, Deadlines, RunOptions
 from .errors import SessionClosed, UsageError
 from .ledger import Ledger
 
 T = TypeVar("T")
 
+_DEFAULT = "default"
 _MEMORY = "memory"
 _forks = 0
 
@@ -62,11 +64,12 @@ class Engine:
     Args:
         adapters: The services; owned and closed by the engine. The first is the default.
         ledger: Where chats that must still be deleted are kept: a `chatlease.ledger.Ledger` (not closed by the engine
-            when given), ``"memory"`` (the default: nothing survives the process), or ``None`` to give the promise up:
-            then a chat that cannot be deleted is an error (`CleanupFailed`).
+            when given), ``"memory"`` (nothing survives the process), or ``None`` to give the promise up: then a chat that
+            cannot be deleted is an error (`CleanupFailed`). By default what ``CHATLEASE_LEDGER`` says (``memory`` or
+            ``none``), else memory.
         deadlines: Of all sessions that are given none of their own.
         credentials: The credentials of named accounts, as a mapping or a function of (service, account).
-        hooks: Called with every trace event.
+        hooks: Called with every trace event. ``CHATLEASE_TRACE`` names a file that gets them too, as JSON lines.
         strict_cleanup: Raise `CleanupFailed` although a ledger holds the chat.
         clock: For tests.
     """
@@ -74,7 +77,7 @@ class Engine:
     def __init__(
         self,
         *adapters: Adapter,
-        ledger: Ledger | str | None = _MEMORY,
+        ledger: Ledger | str | None = _DEFAULT,
         deadlines: Deadlines | None = None,
         credentials: CredentialProvider | Mapping[str, Credential] | None = None,
         hooks: Iterable[Hook] = (),
@@ -88,11 +91,14 @@ class Engine:
         self.deadlines = deadlines or Deadlines()
         self.strict_cleanup = strict_cleanup
         self.tracer = Tracer(self.clock, hooks)
+        self._trace_file = self._open_trace()
         self.logins = Logins(_provider(credentials))
         self._adapters = adapters
         self._loop: asyncio.AbstractEventLoop | None = None
         self._forks = _forks
         self._closing = False
+        self._hurried = False
+        self._adopted: set[Core] = set()
         self._sessions: weakref.WeakSet[Core] = weakref.WeakSet()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._cleanups: weakref.WeakSet[Core] = weakref.WeakSet()
@@ -201,13 +207,16 @@ class Engine:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if error is not None and not self._closing:
+            self._hurry()
         await self.aclose()
 
     async def aclose(self) -> None:
         """
         Close all sessions, wait for their cleanup, close the adapters. May be called twice.
 
-        Takes at most ``drain`` and a little; when the caller is cancelled, at most ``grace`` more. Sessions that their
+        Takes at most ``drain`` and a little; when the caller is cancelled, or leaves its ``async with`` with an
+        exception, at most ``grace`` from then: what is not deleted by then is handed over. Sessions that their
         users forgot are named in a `ResourceWarning`.
         """
         if self._loop is None or self._keeper is None:
@@ -216,7 +225,7 @@ class Engine:
         self._warn_forgotten()
         self._closing = True
         self._release.set()
-        await wait_patiently(self._keeper, self.clock, grace=self.deadlines.grace)
+        await wait_patiently(self._keeper, self.clock, grace=self.deadlines.grace, on_cancel=self._hurry)
 
     def install_signal_handlers(self) -> None:
         """
@@ -259,7 +268,7 @@ class Engine:
             UsageError: Another loop or thread, or not entered yet.
             SessionClosed: In a forked child.
         """
-        if self._forks != _forks:
+        if self.forked:
             raise SessionClosed("this process is a fork; the engine and its chats belong to its parent")
         try:
             running = asyncio.get_running_loop()
@@ -284,16 +293,21 @@ class Engine:
 
     def adopt(self, session: Core) -> None:
         """Give back a session that its user dropped; may be called from any thread, by the garbage collector."""
-        if self._forks != _forks or self._loop is None or self._loop.is_closed():
+        if self._loop is None:
             return
-        try:
+        self._adopted.add(session)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the ledger keeps the chat
             self._loop.call_soon_threadsafe(_cleanup.start, session)
-        except RuntimeError:  # the loop was closed meanwhile: the ledger keeps the chat
-            return
 
     def watch(self, session: Core) -> None:
         """Remember a session that is being given back, so that it can be hurried."""
         self._cleanups.add(session)
+        self._adopted.discard(session)
+
+    @property
+    def forked(self) -> bool:
+        """Whether this process is a child of the one that entered the engine."""
+        return self._forks != _forks
 
     # -- the keeper ---------------------------------------------------------------------------------------------------
 
@@ -317,13 +331,17 @@ class Engine:
             raise cancelled
 
     def _start_cleanups(self) -> bool:
-        started = [_cleanup.start(session) for session in tuple(self._sessions) if not session.over]
+        everyone = {*self._sessions, *tuple(self._adopted)}
+        started = [_cleanup.start(session) for session in everyone if not session.over]
         return any(task is not None and not task.done() for task in started)
 
     def _hurry(self) -> None:
-        """The loop is about to end: no cleanup takes longer than ``grace`` from now."""
+        """The loop, or the bot, is about to end: no cleanup takes longer than ``grace`` from now."""
         self._closing = True
         self._start_cleanups()
+        if self._hurried:
+            return
+        self._hurried = True
         self.clock.call_later(self.deadlines.grace, self._spend_budgets)
 
     def _spend_budgets(self) -> None:
@@ -331,11 +349,19 @@ class Engine:
             if session.budget is not None:
                 session.budget.interrupt(BudgetSpent())
 
+    def _open_trace(self) -> TraceFile | None:
+        path = os.environ.get("CHATLEASE_TRACE")
+        if not path:
+            return None
+        file = TraceFile(path)
+        self.tracer.add(file)
+        return file
+
     async def _close_parts(self) -> None:
         for adapter in self._adapters:
             await adapter.aclose()
-        if isinstance(self.ledger, MemoryLedger):
-            await self.ledger.aclose()
+        if self._trace_file is not None:
+            self._trace_file.close()
 
     def _warn_forgotten(self) -> None:
         forgotten = [session for session in self._sessions if _cleanup.is_left(session)]
@@ -359,10 +385,14 @@ class Engine:
 
 
 def _ledger(ledger: Ledger | str | None) -> Ledger | None:
+    if ledger == _DEFAULT:
+        ledger = os.environ.get("CHATLEASE_LEDGER") or _MEMORY
     if ledger == _MEMORY:
         return MemoryLedger()
+    if ledger == "none":
+        return None
     if isinstance(ledger, str):
-        raise UsageError(f"unknown ledger {ledger!r}", hint='Give "memory", a ledger object, or None.')
+        raise UsageError(f"unknown ledger {ledger!r}", hint='Give "memory", "none", a ledger object, or None.')
     return ledger
 
 

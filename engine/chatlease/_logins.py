@@ -64,10 +64,10 @@ class Logins:
             return False
         key, refused = _key(session), session.call.login
         async with self._locks[key]:
-            if self._cached.get(key) in {None, refused}:
-                self._cached.pop(key, None)
-                self._cached[key] = _named(session.account, await self._ask(session, refused.credential))
-            login = self._cached[key]
+            login = self._cached.pop(key, refused)
+            if login == refused:
+                login = _named(session.account, await self._ask(session, refused.credential))
+            self._cached[key] = login
         if login.credential == refused.credential or (
             session.create is Create.CREATED and login.account != refused.account
         ):

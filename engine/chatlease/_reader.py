@@ -53,6 +53,7 @@ class Reader:
 
     __slots__ = (
         "_answer_s",
+        "_error",
         "_given",
         "_going",
         "_opened_at_s",
@@ -77,6 +78,7 @@ class Reader:
         self._queue_s = 0.0
         self._answer_s = 0.0
         self._requeues = 0
+        self._error: ServiceError | None = None
         self.token_count = 0
         self.final: Final | None = None
 
@@ -90,7 +92,7 @@ class Reader:
             RunCancelled: Something else cancels the run again and again.
             SessionClosed: The session was closed meanwhile.
         """
-        while True:
+        while self._error is None:
             try:
                 pieces = await (self._poll() if self._polling or self._session.stream is None else self._stream())
             except StreamStalled as stalled:
@@ -99,6 +101,7 @@ class Reader:
                 pieces = await self._look()
             if pieces:
                 return pieces
+        raise self._error
 
     # -- the stream ---------------------------------------------------------------------------------------------------
 
@@ -129,7 +132,8 @@ class Reader:
                 return [*pieces, *self._finish(piece.text)]
             elif isinstance(piece, Failed):
                 self._note_tokens(pieces, tokens)
-                raise self._failed(piece.error)
+                self._error = self._failed(piece.error)
+                return pieces
             else:
                 pieces.append(piece)
         self._note_tokens(pieces, tokens)

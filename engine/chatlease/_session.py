@@ -238,7 +238,6 @@ class Session(Core):
         Raises:
             CleanupFailed: The chat is left and no ledger holds it (or the engine is strict about cleanup).
         """
-        self.engine.check_loop()
         await _cleanup.give_back(self, None)
 
     async def wait_closed(self) -> None:

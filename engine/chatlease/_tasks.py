@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
@@ -37,7 +37,14 @@ def own_task(coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
     return task
 
 
-async def wait_patiently(task: asyncio.Future[Any], clock: Clock, *, grace: float, limit: float | None = None) -> None:
+async def wait_patiently(
+    task: asyncio.Future[Any],
+    clock: Clock,
+    *,
+    grace: float,
+    limit: float | None = None,
+    on_cancel: Callable[[], object] = lambda: None,
+) -> None:
     """
     Wait for a task of the engine's; never cancels it, and says nothing of its result.
 
@@ -46,15 +53,18 @@ async def wait_patiently(task: asyncio.Future[Any], clock: Clock, *, grace: floa
         clock: Whose time counts.
         grace: Seconds to go on waiting after the caller was cancelled.
         limit: Seconds to wait at most; ``None`` to wait for the end.
+        on_cancel: Called when the caller is cancelled, each time.
 
     Raises:
         asyncio.CancelledError: The caller was cancelled; raised once the task has ended or ``grace`` is over.
     """
     with _shielded():
-        await _wait(task, clock, grace, limit)
+        await _wait(task, clock, grace, limit, on_cancel)
 
 
-async def _wait(task: asyncio.Future[Any], clock: Clock, grace: float, limit: float | None) -> None:
+async def _wait(
+    task: asyncio.Future[Any], clock: Clock, grace: float, limit: float | None, on_cancel: Callable[[], object]
+) -> None:
     cancelled: asyncio.CancelledError | None = None
     ends = None if limit is None else clock.now() + limit
     passes = 0
@@ -63,6 +73,7 @@ async def _wait(task: asyncio.Future[Any], clock: Clock, grace: float, limit: fl
         try:
             await done_or_later(task, clock, None if ends is None else ends - began)
         except asyncio.CancelledError as error:
+            on_cancel()
             passes = passes + 1 if cancelled is not None and clock.now() - began < 0.001 else 0  # noqa: PLR2004  (1 ms)
             if cancelled is None:
                 cancelled = error

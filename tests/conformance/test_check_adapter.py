@@ -1,0 +1,78 @@
+"""`check_adapter` accepts what keeps the contract, and names the clause that is broken."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import pytest
+
+from chatlease.adapter import Call, ChatListing, Credential, RunOptions
+from chatlease.events import Reading, RunStatus
+from chatlease.testing import ContractBroken, FakeService, check_adapter
+
+LOGIN = Credential(cookies={"login": "check"})
+
+
+async def test_the_fake_service_keeps_the_contract() -> None:
+    await check_adapter(FakeService, credential=LOGIN)
+
+
+class _DeletesNothing(FakeService):
+    async def delete_chat(self, call: Call, chat: str) -> bool:
+        return False
+
+
+class _ForgetsStatus(FakeService):
+    async def create_chat(self, call: Call, client_key: str) -> str:
+        chat = await super().create_chat(call, client_key)
+        call.http_status = None
+        return chat
+
+
+class _ListsTwice(FakeService):
+    async def list_chats(self, call: Call) -> AsyncIterator[ChatListing]:
+        for _ in range(2):
+            async for each in super().list_chats(call):
+                yield each
+
+
+class _NoModels(FakeService):
+    async def models(self, call: Call) -> Sequence[str]:
+        return ()
+
+
+class _TakesAnything(FakeService):
+    def check_options(self, model: str, options: RunOptions) -> None:
+        """Take what nobody knows."""
+
+
+class _CannotFindByPrompt(FakeService):
+    async def read_answer(self, call: Call, chat: str, prompt: str, run: str | None) -> Reading:
+        if run is None:
+            return Reading(RunStatus.ABSENT)
+        return await super().read_answer(call, chat, prompt, run)
+
+
+class _AcceptsAnyone(FakeService):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("make", "clause"),
+    [
+        (_DeletesNothing, "delete_chat of a chat that exists"),
+        (_ForgetsStatus, "HTTP status"),
+        (_ListsTwice, "each chat once"),
+        (_NoModels, "at least one model"),
+        (_TakesAnything, "check_options refuses"),
+        (_CannotFindByPrompt, "read_answer of a finished run"),
+    ],
+)
+async def test_a_broken_adapter_is_told_which_clause_it_breaks(make: Callable[[], FakeService], clause: str) -> None:
+    with pytest.raises(ContractBroken, match=clause):
+        await check_adapter(make, credential=LOGIN)
+
+
+async def test_accepting_wrong_credentials_breaks_the_contract() -> None:
+    with pytest.raises(ContractBroken, match="wrong credentials"):
+        await check_adapter(_AcceptsAnyone, credential=LOGIN, wrong=Credential(cookies={"login": "nobody"}))

@@ -1,0 +1,42 @@
+"""What every test gets: an environment without the user's settings, and no task left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from chatlease import Engine
+from chatlease.testing import FakeService, ManualClock
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in [name for name in os.environ if name.startswith("CHATLEASE_") and name != "CHATLEASE_PYTHONS"]:
+        monkeypatch.delenv(name)
+    yield
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that jumps whenever nothing else is left to do."""
+    return ManualClock(autojump=True)
+
+
+@pytest.fixture
+def service(clock: ManualClock) -> FakeService:
+    """A service in memory, by that clock."""
+    return FakeService(clock=clock)
+
+
+@pytest.fixture
+async def engine(service: FakeService, clock: ManualClock) -> AsyncIterator[Engine]:
+    """An open engine on that service; the test fails if it leaves a chat that the ledger does not know of."""
+    async with Engine(service, clock=clock) as engine:
+        yield engine
+    assert engine.ledger is not None
+    known = {entry.chat for entry in await engine.ledger.open_entries()}
+    assert service.chats.keys() <= known
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("chatlease")]
