@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,10 +13,9 @@ from chatlease.testing import FakeService, ManualClock
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("CHATLEASE_") and name != "CHATLEASE_PYTHONS"]:
         monkeypatch.delenv(name)
-    yield
 
 
 @pytest.fixture
