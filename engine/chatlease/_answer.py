@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -44,7 +45,7 @@ class Answer:
         SessionClosed: The session was closed from elsewhere.
     """
 
-    __slots__ = ("_gave_way_at", "_iterated", "_owned", "_pieces", "_prompt", "_reader", "_session")
+    __slots__ = ("__weakref__", "_gave_way_at", "_iterated", "_owned", "_pieces", "_prompt", "_reader", "_session")
 
     def __init__(self, session: Session, reader: Reader, *, owned: bool, prompt: str | None = None) -> None:
         self._session = session
@@ -107,6 +108,17 @@ class Answer:
         if self._owned:
             await _cleanup.give_back(self._session, None)
 
+    def let_go(self) -> None:
+        """
+        Have the chat given back without waiting for it, as `aclose` does; for callbacks, which cannot await.
+
+        Called on the engine's event loop; nothing happens where this answer is not the whole session.
+        """
+        self._iterated = True
+        self._pieces = iter(())
+        if self._owned:
+            _cleanup.start(self._session)
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -148,7 +160,9 @@ class Answer:
         if self._prompt is not None:
             prompt, self._prompt = self._prompt, None
             await self._session.open(prompt)
-            self._session.answer = self
+            self._session.answer = None
+            # Weakly: an answer and a session that hold each other would, when dropped, wait for the garbage collector.
+            self._session.asked = None if self._owned else weakref.ref(self)
         if self._session.state is not State.STREAMING:
             raise self._session.closed_error() if self._session.closed else UsageError("this answer is over")
         return await self._reader.read()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from ._interrupt import Deadline
 from ._lifecycle import FINAL, Create, State, Trigger, cleanup_path
 from ._retry import retry_cleanup
-from ._tasks import done_or_later, wait_patiently
+from ._tasks import done_or_later
 from .errors import ChatleaseError, CleanupFailed, ServiceError
 
 if TYPE_CHECKING:
@@ -47,14 +47,13 @@ async def give_back(session: Core, cause: BaseException | None) -> None:
         asyncio.CancelledError: The caller was cancelled while it waited.
         CleanupFailed: See the rules above.
     """
-    grace = session.deadlines.grace
     if session.state not in FINAL:
         session.engine.check_loop()
     task = start(session)
     if task is None:
         return
     try:
-        await wait_patiently(task, session.clock, grace=grace, limit=None if cause is None else grace)
+        await session.wait(task, limit=None if cause is None else session.deadlines.grace)
     except asyncio.CancelledError as cancelled:
         _note(session, cancelled)
         raise

@@ -10,6 +10,7 @@ Rules that live here:
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -59,6 +60,7 @@ class Core:
         "account",
         "adapter",
         "answer",
+        "asked",
         "attempts",
         "budget",
         "budget_spent",
@@ -72,6 +74,7 @@ class Core:
         "engine",
         "error_code",
         "gate",
+        "grace_used",
         "id",
         "in_doubt",
         "in_flight",
@@ -126,7 +129,9 @@ class Core:
         self.call = Call(Login(account or "", credential or Credential()), deadlines)
         self.stream: AnswerStream | None = None
         self.answer: Answer | None = None
+        self.asked: weakref.ref[Answer] | None = None
         self.gate: Gate | None = None
+        self.grace_used = 0.0
         self.scope: Interruptible | None = None
         self.quiet: asyncio.Future[None] | None = None
         self.own_step: asyncio.Task[Step] | None = None
@@ -200,10 +205,31 @@ class Core:
         self.end()
         task = self.own_step = self.engine.own(self.run_step(trigger), f"chatlease {trigger.value}")
         task.add_done_callback(self._own_step_done)
-        await wait_patiently(task, self.clock, grace=self.deadlines.grace)
+        await self.wait(task)
         if self.closed and self.state not in FINAL:
             raise self.closed_error() from None
         return task.result()
+
+    async def wait(self, task: asyncio.Future[Any], limit: float | None = None) -> None:
+        """
+        Wait for a task of the engine's on behalf of the caller.
+
+        All the waiting that a failed or cancelled caller does for one session, reply, stop and deletion together, is at
+        most ``grace``.
+        """
+        cancelled_at: list[float] = [] if limit is None else [self.clock.now()]
+        left = max(self.deadlines.grace - self.grace_used, 0.0)
+        try:
+            await wait_patiently(
+                task,
+                self.clock,
+                grace=left,
+                limit=None if limit is None else min(limit, left),
+                on_cancel=lambda: cancelled_at.append(self.clock.now()),
+            )
+        finally:
+            if cancelled_at:
+                self.grace_used += self.clock.now() - cancelled_at[0]
 
     async def run_step(self, trigger: Trigger, *args: Any) -> Step:
         """Fire a trigger in this task, traced; for the engine's cleanup, which no close interrupts."""
@@ -229,6 +255,7 @@ class Core:
         if self.scope is not None or self.in_flight or self.own_step is not None:
             raise StepInFlight("another step of this session is in flight")
         self.scope = scope
+        self.grace_used = 0.0
         return scope
 
     def end(self) -> None:

@@ -64,9 +64,9 @@ class Engine:
     Args:
         adapters: The services; owned and closed by the engine. The first is the default.
         ledger: Where chats that must still be deleted are kept: a `chatlease.ledger.Ledger` (not closed by the engine
-            when given), ``"memory"`` (nothing survives the process), or ``None`` to give the promise up: then a chat that
-            cannot be deleted is an error (`CleanupFailed`). By default what ``CHATLEASE_LEDGER`` says (``memory`` or
-            ``none``), else memory.
+            when given), ``"memory"`` (nothing survives the process), or ``None`` to give the promise up: then a chat
+            that cannot be deleted is an error (`CleanupFailed`). By default what ``CHATLEASE_LEDGER`` says (``memory``
+            or ``none``), else memory.
         deadlines: Of all sessions that are given none of their own.
         credentials: The credentials of named accounts, as a mapping or a function of (service, account).
         hooks: Called with every trace event. ``CHATLEASE_TRACE`` names a file that gets them too, as JSON lines.

@@ -15,7 +15,7 @@ Rules that live here:
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from ._core import error_keys
@@ -56,6 +56,8 @@ class Reader:
         "_error",
         "_given",
         "_going",
+        "_looked_at_s",
+        "_moved_at_s",
         "_opened_at_s",
         "_polling",
         "_queue_s",
@@ -74,6 +76,8 @@ class Reader:
         self._going = False
         self._polling = False
         self._seen_at_s = 0.0
+        self._moved_at_s = 0.0
+        self._looked_at_s = 0.0
         self._opened_at_s = 0.0
         self._queue_s = 0.0
         self._answer_s = 0.0
@@ -94,7 +98,7 @@ class Reader:
         """
         while self._error is None:
             try:
-                pieces = await (self._poll() if self._polling or self._session.stream is None else self._stream())
+                pieces = await (self._poll() if self._session.stream is None else self._stream())
             except StreamStalled as stalled:
                 pieces = await self._last_look(stalled)
             except _TimeToLook:
@@ -109,7 +113,7 @@ class Reader:
         stream = self._session.stream
         assert stream is not None
         try:
-            batch = await self._wait(stream.read())
+            batch = await self._wait(stream.read, streaming=True)
         except Unavailable as error:
             self._begin_polling(error)
             return ()
@@ -120,7 +124,7 @@ class Reader:
 
     def _take(self, batch: Sequence[str | Pending | PluginStep | Final | Failed]) -> Pieces:
         """Note what came; the hot path is a batch of nothing but tokens."""
-        self._seen = True
+        self._seen, self._seen_at_s = True, self._answer_s
         pieces: list[str | Pending | PluginStep | Final] = []
         tokens = 0
         for piece in batch:
@@ -135,6 +139,8 @@ class Reader:
                 self._error = self._failed(piece.error)
                 return pieces
             else:
+                if isinstance(piece, PluginStep):
+                    self._moved_at_s = self._answer_s
                 pieces.append(piece)
         self._note_tokens(pieces, tokens)
         return pieces
@@ -147,14 +153,16 @@ class Reader:
             self._note_going()
             self._session.trace("session.stream.first_token", waited_s=round(self._answer_s, 6))
         self.token_count += tokens
+        self._moved_at_s = self._answer_s
         self._given.extend(piece for piece in pieces if isinstance(piece, str))
 
     def _note_going(self) -> None:
-        self._going = True
+        if not self._going:
+            self._going, self._moved_at_s = True, self._answer_s
         self._session.end_turn()
 
     def _begin_polling(self, error: Unavailable | None) -> None:
-        self._polling = True
+        self._polling, self._seen_at_s = True, self._answer_s
         self._session.close_stream()
         keys = {} if error is None else error_keys(error)
         self._session.trace("session.stream.polling", token_count=self.token_count, **keys)
@@ -162,15 +170,22 @@ class Reader:
     # -- polling ------------------------------------------------------------------------------------------------------
 
     async def _poll(self) -> Pieces:
+        """Look, and wait a while if there is nothing yet; also where no stream was opened, or it was lost."""
+        if not self._polling:
+            self._begin_polling(None)
         pieces = await self._look()
         if not pieces and self._polling:
-            await self._wait(self._session.clock.sleep(self._session.deadlines.poll))
+            await self._wait(self._pause)
         return pieces
+
+    async def _pause(self) -> None:
+        await self._session.clock.sleep(self._session.deadlines.poll)
 
     async def _look(self) -> Pieces:
         """Look at the answer; a look that fails is as good as none, until nothing was seen for as long as ``idle``."""
+        self._looked_at_s = self._answer_s
         try:
-            reading = await self._wait(look(self._session))
+            reading = await self._wait(lambda: look(self._session))
         except Unavailable as error:
             self._session.trace("session.call.retried", trigger="read_answer", **error_keys(error))
             if self._answer_s - self._seen_at_s > self._session.deadlines.idle:
@@ -181,7 +196,7 @@ class Reader:
 
     async def _last_look(self, stalled: StreamStalled) -> Pieces:
         try:
-            reading = await self._interruptible(Interruptible(), look(self._session))
+            reading = await self._interruptible(Interruptible(), lambda: look(self._session))
         except ServiceError:
             reading = Reading(RunStatus.GOING)
         if reading.status in {RunStatus.PENDING, RunStatus.GOING}:
@@ -237,41 +252,41 @@ class Reader:
             raise RunCancelled("the run was cancelled at the service, and not by this session", code="cancelled")
         self._requeues += 1
         session.trace("session.run.requeued", attempt=self._requeues)
-        await self._wait(session.clock.sleep(random.uniform(0.5, 1.5)))  # noqa: S311  (jitter)
+        await self._wait(lambda: session.clock.sleep(random.uniform(0.5, 1.5)))  # noqa: S311  (jitter)
         await session.queue_again()
         self._polling = self._seen = self._going = False
-        self._opened_at_s = self._answer_s
+        self._opened_at_s = self._looked_at_s = self._answer_s
         return ()
 
     # -- deadlines ----------------------------------------------------------------------------------------------------
 
-    async def _wait(self, awaitable: Awaitable[T]) -> T:
-        """Wait on the service for as long as the answer's deadlines allow."""
+    async def _wait(self, start: Callable[[], Awaitable[T]], *, streaming: bool = False) -> T:
+        """Wait on the service for as long as the answer's deadlines allow, and for an open stream its own."""
         session = self._session
-        seconds, name = self._limit()
+        seconds, name = self._limit(streaming=streaming)
         began = session.clock.now()
         try:
-            return await self._interruptible(Deadline(session.clock, seconds, lambda: self._late(name)), awaitable)
+            return await self._interruptible(Deadline(session.clock, seconds, lambda: self._late(name)), start)
         finally:
             waited = session.clock.now() - began
             self._answer_s += waited
             if not self._going:
                 self._queue_s += waited
 
-    async def _interruptible(self, scope: Interruptible, awaitable: Awaitable[T]) -> T:
+    async def _interruptible(self, scope: Interruptible, start: Callable[[], Awaitable[T]]) -> T:
         with self._session.begin(scope):
             try:
-                return await awaitable
+                return await start()
             finally:
                 self._session.end()
 
-    def _limit(self) -> tuple[float, str]:
+    def _limit(self, *, streaming: bool) -> tuple[float, str]:
         """Return how long the next wait may take, and which deadline says so."""
         deadlines = self._session.deadlines
         limits = [(deadlines.answer - self._answer_s, "answer")]
         if not self._going:
             limits.append((deadlines.queue - self._queue_s, "queue"))
-        if not self._polling:
+        if streaming:
             limits.append(self._stream_limit())
         seconds, name = min(limits)
         return max(seconds, 0.0), name
@@ -279,10 +294,10 @@ class Reader:
     def _stream_limit(self) -> tuple[float, str]:
         deadlines = self._session.deadlines
         if self._going:
-            return deadlines.idle, "idle"
+            return deadlines.idle - (self._answer_s - self._moved_at_s), "idle"
         if not self._seen:
             return deadlines.first_event - (self._answer_s - self._opened_at_s), "first_event"
-        return deadlines.poll * _POLLS_PER_LOOK, _LOOK
+        return deadlines.poll * _POLLS_PER_LOOK - (self._answer_s - self._looked_at_s), _LOOK
 
     def _late(self, name: str) -> Exception:
         if name == _LOOK:

@@ -185,8 +185,8 @@ class Session(Core):
         """
         if self.closed:
             raise self.closed_error()
-        if self.state is State.STREAMING and self.run is not Run.FAILED and self.answer is not None:
-            await self.answer.drain()
+        if self.state is State.STREAMING and self.run is not Run.FAILED:
+            await self._answer_under_way().drain()
         return await _STEPS[HAPPY_PATH[self.state]](self)
 
     def ask(self, prompt: str | Messages | None = None) -> Answer:
@@ -244,6 +244,10 @@ class Session(Core):
         """Wait until a closing that has begun is over; returns at once where none has."""
         if self.closing_task is not None:
             await wait_patiently(self.closing_task, self.clock, grace=0.0)
+
+    def _answer_under_way(self) -> Answer:
+        asked = None if self.asked is None else self.asked()
+        return self.answer or asked or Answer(self, Reader(self), owned=False)
 
     async def __aenter__(self) -> Self:
         self._check_open()

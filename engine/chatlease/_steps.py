@@ -5,8 +5,8 @@ Rules that live here:
 * A function here makes the adapter's call of its step and notes what became of it in the session's facts; the state
   itself is the machine's.
 * After an outcome that nobody knows (the reply was lost, the call was cut) the facts say so, and the table then allows
-  nothing but cleanup. An outcome is known to be a refusal only when no byte left or the service answered 4xx, other
-  than 408, 409, 425 and 429.
+  nothing but cleanup. An outcome is known to be a refusal only when no byte left, when the service answered 4xx other
+  than 408, 409, 425 and 429, or when it said that it is too busy to take the run (`Busy`).
 * Every call has its deadline here. Retries happen only where no byte left.
 """
 
@@ -22,7 +22,7 @@ from ._interrupt import Deadline
 from ._lifecycle import Create, Run, Trigger
 from ._retry import retry_unsent
 from .adapter import Call
-from .errors import NotAuthenticated, RateLimited, ServiceError, StreamStalled, Unavailable
+from .errors import Busy, NotAuthenticated, RateLimited, ServiceError, StreamStalled, Unavailable
 from .events import Reading, RunStatus
 from .ledger import Entry
 
@@ -37,17 +37,25 @@ _UNCLEAR = frozenset({408, 409, 425, 429})
 def refused(error: ServiceError) -> bool:
     """Say whether the failed call certainly had no effect."""
     status = error.status or 0
-    return not error.sent or (400 <= status < 500 and status not in _UNCLEAR)  # noqa: PLR2004  (HTTP's client errors)
+    return isinstance(error, Busy) or not error.sent or (400 <= status < 500 and status not in _UNCLEAR)  # noqa: PLR2004  (HTTP's client errors)
 
 
 async def within(session: Core, seconds: float, step: str, call: Awaitable[T]) -> T:
     """Await a call of the adapter for at most that long."""
-
-    def late() -> Exception:
-        return Unavailable(f"{step}: the service did not answer within {seconds:g} s", code="deadline-call")
-
-    with Deadline(session.clock, seconds, late):
+    with Deadline(session.clock, seconds, lambda: _late(step, seconds)):
         return await call
+
+
+def _deadline(session: Core, trigger: Trigger) -> tuple[float, Callable[[], Exception]]:
+    """Return how long a step's call may take, and the error for one that takes longer."""
+    if trigger is not Trigger.OPEN_STREAM:
+        return session.deadlines.call, lambda: _late(trigger.value, session.deadlines.call)
+    seconds = session.deadlines.first_event
+    return seconds, lambda: StreamStalled("first_event", seconds, f"the stream did not open within {seconds:g} s")
+
+
+def _late(step: str, seconds: float) -> Exception:
+    return Unavailable(f"{step}: the service did not answer within {seconds:g} s", code="deadline-call")
 
 
 async def ask_service(session: Core, trigger: Trigger, call: Callable[[Call], Awaitable[T]]) -> T:
@@ -59,11 +67,11 @@ async def ask_service(session: Core, trigger: Trigger, call: Callable[[Call], Aw
         trigger: Which step.
         call: Starts the adapter's coroutine.
     """
-    seconds = session.deadlines.call if trigger is not Trigger.OPEN_STREAM else session.deadlines.first_event
 
     async def attempt() -> T:
         session.call.http_status = None
-        return await within(session, seconds, trigger.value, call(session.call))
+        with Deadline(session.clock, *_deadline(session, trigger)):
+            return await call(session.call)
 
     def retried(number: int, error: BaseException) -> None:
         session.trace_retry(trigger, number, error)

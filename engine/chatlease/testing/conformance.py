@@ -15,6 +15,8 @@ from chatlease.adapter import Adapter, AnswerStream, Call, Credential, Deadlines
 from chatlease.errors import ServiceError, UsageError
 from chatlease.events import Failed, Final, RunStatus
 
+__all__ = ["ContractBroken", "check_adapter"]
+
 _READS = 10_000
 _PROMPT = "Say something short, please."
 

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 from chatlease import _failpoints
 
+__all__ = ["NAMES", "at"]
+
 NAMES = _failpoints.NAMES
 """Every failpoint: ``<trigger>.started``, ``<trigger>.completed``, ``create_chat.intended``, ``create_chat.bound``."""
 

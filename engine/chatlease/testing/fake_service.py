@@ -23,6 +23,8 @@ from chatlease.adapter import AnswerStream, Call, Capabilities, ChatListing, Cre
 from chatlease.errors import NotAuthenticated, Rejected, ServiceError, Unavailable, UsageError
 from chatlease.events import Batch, Failed, Final, Pending, Reading, RunStatus
 
+__all__ = ["HANG", "FakeChat", "FakeRun", "FakeService", "FakeStream", "Fault", "rate_budget", "unavailable"]
+
 _servers = itertools.count(1)
 
 
@@ -217,10 +219,12 @@ class FakeService:
         """Open the stream; ``None`` when the run is over."""
         fault = await self._begin("open_stream", call)
         found = self._run(chat, run)
+        await self._end(fault, call)
+        if not found.batches:
+            return None
         stream = FakeStream(self, found)
         self.streams.append(stream)
-        await self._end(fault, call)
-        return stream if found.batches else None
+        return stream
 
     async def read_answer(self, call: Call, chat: str, prompt: str, run: str | None) -> Reading:
         """Look at the run."""

@@ -7,6 +7,8 @@ import heapq
 import itertools
 from collections.abc import Callable
 
+__all__ = ["ManualClock"]
+
 _PASSES = 60
 """Loop passes in which everything that can run without time passing has run, for programs without real I/O."""
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from chatlease import Engine, State
 from chatlease._trace import TraceEvent
 
+__all__ = ["CapturedTrace", "capture_trace"]
+
 
 class CapturedTrace(list[TraceEvent]):
     """Trace events in order, oldest first."""

@@ -1,0 +1,58 @@
+# Every target works from a bare `python3` (3.11 to 3.14): what it needs is installed into .venv first, and again whenever
+# pyproject.toml changes. PYTHON= chooses the interpreter that .venv is made with; ARGS= goes to the target's program.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+INSTALL := -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check diagrams bench dist pythons clean
+.DELETE_ON_ERROR:
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(INSTALL) --editable '.[dev]'
+	@touch $@
+
+venv: $(READY)  ## set up .venv with everything that the other targets need
+
+demo: $(READY)  ## watch a session from cookies-ready to deleted, against a local service
+	$(BIN)/chatlease demo $(ARGS)
+
+test: $(READY)  ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY)  ## lint, formatting, types (two checkers), borders between the packages
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports --no-logo
+
+diagrams: $(READY)  ## draw diagrams/ again from the lifecycle table
+	$(BIN)/chatlease diagram --write diagrams
+
+bench: $(READY)  ## CPU time beside plain aiohttp and the seeds' algorithm
+	$(BIN)/python -m tests.bench $(ARGS)
+
+dist: $(READY)  ## build the wheel and the sdist, and look into the wheel
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/check-wheel-contents dist/*.whl
+
+pythons: $(READY)  ## one environment in .venvs/ per CPython 3.11 to 3.14 found here, for tests that run under each
+	@$(MAKE) --no-print-directory --jobs 2 $$($(BIN)/python tests/pythons.py | sed 's|\([^ ]*\) .*|.venvs/\1/.ready|')
+
+.venvs/%/.ready: pyproject.toml | $(READY)
+	"$$($(BIN)/python tests/pythons.py | sed -n 's|^$* ||p')" -m venv $(@D)
+	$(@D)/bin/python $(INSTALL) --editable '.[test]'
+	@touch $@
+
+clean:  ## remove what these targets made, the environments too
+	rm -rf $(VENV) .venvs build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find engine adapters tests -name __pycache__ -prune -exec rm -rf {} +

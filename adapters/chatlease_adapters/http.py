@@ -1,0 +1,375 @@
+"""HTTP for adapters: one connection pool, one login per call, and every failure told as an error of Chatlease.
+
+Rules that live here:
+
+* The login travels with the call, never with the connection: no cookie is remembered, none of another account is added,
+  and given values are sent as they are.
+* No deadline but the connection's. The engine keeps the others; aiohttp's own are off (its ``total`` costs a timer per
+  call, its ``sock_read`` takes a ping for progress).
+* Nothing is followed: a redirect means that the address is not the service's API, and following it would carry the
+  login to another place.
+* An answer is read whole and has a largest size; a stream is read as it comes.
+* A cancelled call closes its connection at once: what was on its way cannot reach the next call.
+* Nothing is repeated here, but aiohttp itself sends a GET or DELETE once more when its connection was closed without a
+  word (RFC 9112, 9.3.1); never a POST.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import Awaitable, Iterable, Mapping
+from typing import TypeAlias, TypeVar
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from chatlease.adapter import Call, Credential
+from chatlease.errors import ProtocolChanged, ServiceError
+
+from . import _http_errors
+from ._http_sessions import SessionPool
+
+__all__ = [
+    "BODY_LIMIT",
+    "BROWSER",
+    "Answer",
+    "HttpClient",
+    "HttpStream",
+    "Tls",
+    "decode",
+    "own_words",
+    "refusal",
+    "scrub",
+    "shape",
+]
+
+T = TypeVar("T")
+
+Tls: TypeAlias = bool | ssl.SSLContext | aiohttp.Fingerprint
+"""True: the system's certificate authorities. A context of your own, a fingerprint, or False for no check at all."""
+
+BROWSER = (
+    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/111.0.0.0 Safari/537.36"
+)
+"""The User-Agent sent unless told otherwise, the one of the recordings."""
+
+BODY_LIMIT = 16 * 1024 * 1024
+"""Bytes that an answer (no stream) may have unless told otherwise."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """
+    A whole answer. Its ``repr`` shows no content.
+
+    Attributes:
+        status: HTTP status, no redirect.
+        headers: Case-insensitive where it came from a service.
+        body: With the content coding undone.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"<Answer {self.status}, {shape(self.body)}>"
+
+    @property
+    def content_type(self) -> str:
+        """The media type in small letters, without parameters; empty where the service gave none."""
+        return _media_type(self.headers)
+
+
+def _media_type(headers: Mapping[str, str]) -> str:
+    return headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+class HttpStream:
+    """
+    An answer whose head has been read and whose body is on its way.
+
+    Owned by who opened it, who closes it; one task at a time reads.
+
+    Attributes:
+        status: HTTP status, no redirect.
+        headers: Case-insensitive.
+    """
+
+    __slots__ = ("_content", "_limit", "_response", "headers", "status")
+
+    def __init__(self, response: aiohttp.ClientResponse, limit: int) -> None:
+        self._response = response
+        self._content = response.content
+        self._limit = limit
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+
+    @property
+    def content_type(self) -> str:
+        """The media type in small letters, without parameters; empty where the service gave none."""
+        return _media_type(self.headers)
+
+    async def read(self) -> bytes:
+        """
+        Wait for bytes and return all that are there, cut anywhere; empty at the end of the body.
+
+        Cancelling it loses nothing.
+
+        Raises:
+            Unavailable: The connection broke (``connection-lost``).
+        """
+        try:
+            return await self._content.readany()
+        except Exception as error:  # noqa: BLE001  (raised below: a context would keep it)
+            failure = _failure(error, self._response.url)
+        raise failure
+
+    async def answer(self) -> Answer:
+        """
+        Read the rest and return it as a whole; the connection is let go of, in any case.
+
+        Raises:
+            Unavailable: The connection broke (``connection-lost``).
+            ProtocolChanged: The body is larger than the client's limit (``body-too-large``).
+        """
+        try:
+            return Answer(self.status, self.headers, await self._whole())
+        except BaseException:
+            self.close()
+            raise
+
+    async def _whole(self) -> bytes:
+        length = self._response.content_length or 0
+        if length and "Content-Encoding" not in self.headers:
+            self._check(length)
+            return await _mapped(self._response.read(), self._response.url)
+        pieces: list[bytes] = []
+        size = 0
+        while piece := await self.read():
+            pieces.append(piece)
+            size += len(piece)
+            self._check(size)
+        return b"".join(pieces)
+
+    def _check(self, size: int) -> None:
+        if size > self._limit:
+            raise ProtocolChanged(
+                f"an answer of at most {self._limit} bytes", "a larger one", status=self.status, code="body-too-large"
+            )
+
+    def close(self) -> None:
+        """Let go of the connection at once, without waiting; may be called twice."""
+        self._response.close()
+
+
+class HttpClient:
+    """
+    Calls one service, for any number of logins.
+
+    Opens a client session when it is first used on a running loop (one more per SOCKS proxy) and keeps it until
+    `aclose`, after which the next call opens it anew. Not for several threads.
+
+    Args:
+        session: A session of the bot's own. Its connections (with their limits, resolver and TLS settings), tracing,
+            ``trust_env`` and default proxy are used; its cookies, headers and middlewares belong to the bot's other
+            work and are not. It is never closed here, and has to outlive the adapter.
+        ssl: See `Tls`; for the service, and for a proxy that speaks TLS.
+        trust_env: Whether the environment's proxies (``HTTPS_PROXY``, ...) and ``~/.netrc`` count where a login has no
+            proxy of its own. Off: a login must not take a way that nobody named.
+        user_agent: Sent with every call whose login names none; the default is a browser's.
+        connection_limit: Connections at once; 0 for no limit, because streams that wait for their answer would starve
+            every other call. Nothing with a session of the bot's own.
+        body_limit: Largest answer, in bytes; streams have no limit.
+    """
+
+    def __init__(
+        self,
+        *,
+        session: aiohttp.ClientSession | None = None,
+        ssl: Tls = True,
+        trust_env: bool = False,
+        user_agent: str = BROWSER,
+        connection_limit: int = 0,
+        body_limit: int = BODY_LIMIT,
+    ) -> None:
+        self._pool = SessionPool(session, trust_env=trust_env, connection_limit=connection_limit)
+        self._ssl = ssl
+        self._user_agent = user_agent
+        self._body_limit = body_limit
+        self._timeout = aiohttp.ClientTimeout(total=None)
+
+    async def call(
+        self,
+        call: Call,
+        method: str,
+        url: URL | str,
+        body: bytes | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """
+        Make a request and read its whole answer.
+
+        Args:
+            call: Its login is sent, its connect deadline kept, its ``http_status`` set.
+            method: ``GET``, ``POST``, ...
+            url: Absolute, with its query. A ``URL`` made with ``encoded=True`` is sent as it is.
+            body: JSON, ready to be sent; ``None`` for no body at all.
+            headers: More headers; those of the login go before them.
+
+        Returns:
+            The answer, whatever its status; `refusal` makes an error of it.
+
+        Raises:
+            Unavailable: Not reached (``sent`` is False) or the connection broke (``sent`` is True).
+            ProtocolChanged: A redirect, no HTTP, or a larger body than the limit.
+            UsageError: The address, the proxy, a header or a cookie is not valid; nothing was sent.
+        """
+        return await (await self.stream(call, method, url, body, headers=headers)).answer()
+
+    async def stream(
+        self,
+        call: Call,
+        method: str,
+        url: URL | str,
+        body: bytes | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> HttpStream:
+        """Make a request and read the head of its answer; arguments and errors are those of `call`."""
+        session, proxy = self._pool.route(call.login.credential.proxy)
+        request = session.request(
+            method,
+            url,
+            data=body,
+            headers=self._headers(call.login.credential, headers, has_body=body is not None),
+            proxy=proxy,
+            ssl=self._ssl,
+            allow_redirects=False,
+            timeout=self._timeout_of(call.deadlines.connect),
+        )
+        response = await _mapped(request, url)
+        call.http_status = response.status
+        if 300 <= response.status < 400:  # noqa: PLR2004  (the redirects)
+            response.close()
+            raise _redirect(response)
+        return HttpStream(response, self._body_limit)
+
+    async def aclose(self) -> None:
+        """Close the connections that were opened on the running loop. May be called twice."""
+        await self._pool.aclose()
+
+    # --------------------------------------------------------------------------------------------------- the request
+
+    def _headers(self, login: Credential, headers: Mapping[str, str] | None, *, has_body: bool) -> dict[str, str]:
+        merged = {"User-Agent": self._user_agent}
+        if has_body:
+            merged["Content-Type"] = "application/json"
+        if headers:
+            merged.update(headers)
+        merged.update(login.headers)
+        if login.cookies:
+            # Written here, because a cookie jar quotes values, drops names and remembers.
+            merged["Cookie"] = "; ".join(f"{name}={value}" for name, value in login.cookies.items())
+        return merged
+
+    def _timeout_of(self, connect: float) -> aiohttp.ClientTimeout:
+        if self._timeout.connect != connect:
+            self._timeout = aiohttp.ClientTimeout(total=None, connect=connect)
+        return self._timeout
+
+
+# ------------------------------------------------------------------------------------------------------------ failures
+
+
+async def _mapped(call: Awaitable[T], url: URL | str) -> T:
+    try:
+        return await call
+    except Exception as error:  # noqa: BLE001  (raised below: a context would keep it)
+        failure = _failure(error, url)
+    raise failure
+
+
+def _failure(error: Exception, url: URL | str) -> Exception:
+    return _http_errors.transport_error(error, _origin(url)) or error
+
+
+def _origin(url: URL | str) -> str:
+    try:
+        return str(URL(url).origin())
+    except ValueError:
+        return "the address given"
+
+
+def _redirect(response: aiohttp.ClientResponse) -> ProtocolChanged:
+    # Path and query of the target may hold a token.
+    try:
+        target = str(response.url.join(URL(response.headers.get("Location", ""))).origin())
+    except ValueError:
+        target = "an address that is none"
+    return ProtocolChanged(
+        f"an answer of {response.url.origin()}", f"a redirect to {target}", status=response.status, code="redirect"
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- answers
+
+
+def refusal(answer: Answer, doing: str, *, login: Credential | None = None, hide: Iterable[str] = ()) -> ServiceError:
+    """
+    Return the error that an answer with a status of 400 or more means.
+
+    401 and 403 are `NotAuthenticated`, 429 is `RateLimited`, 408, 425 and 5xx are `Unavailable`, 404 or 405 with an
+    HTML page is `ProtocolChanged` (no such API at this address), everything else `Rejected`. Where the service says
+    what is wrong (``message``, ``detail`` or ``error`` of a JSON object, or a list of problems), that is the text.
+
+    Args:
+        answer: What came.
+        doing: What was asked for, as it shall read in "the service answered HTTP 500 to ...".
+        login: Its secrets are taken out of the text.
+        hide: More texts to take out: what was sent and may come back, such as the prompt.
+    """
+    secrets = [*(login.secrets() if login else ()), *hide]
+    return _http_errors.refusal(answer.status, answer.headers, answer.body, doing, secrets)
+
+
+def own_words(answer: Answer) -> str:
+    """Return what a JSON answer says about a failure (``message``, ``detail``, ``error``), unscrubbed; or nothing."""
+    return _http_errors.own_words(answer.body)
+
+
+def decode(answer: Answer, decoder: msgspec.json.Decoder[T], expected: str) -> T:
+    """
+    Decode a JSON answer.
+
+    Args:
+        answer: What came.
+        decoder: Of the type wanted; fields that the type does not have are skipped.
+        expected: What the contract says, in words, for the error.
+
+    Raises:
+        ProtocolChanged: No JSON, or not of that shape. Tells type and keys of what came, never its content.
+    """
+    # ValueError: of msgspec, and for what is no UTF-8.
+    with contextlib.suppress(ValueError, RecursionError):
+        return decoder.decode(answer.body)
+    raise ProtocolChanged(expected, shape(answer.body), status=answer.status)
+
+
+def shape(body: bytes) -> str:
+    """Return what an answer is, in words that tell nothing of its content: ``JSON object with keys id, title``."""
+    return _http_errors.shape(body)
+
+
+def scrub(text: str, hide: Iterable[str]) -> str:
+    """
+    Return a service's text as it may be shown.
+
+    Every text of ``hide`` is replaced by ``[hidden]``, as it is and as JSON or Python quote it, and so is every part of
+    it of 16 characters or more. Texts of one or two characters are no secrets; up to five count as whole words only.
+    The result has at most 300 characters.
+    """
+    return _http_errors.scrub(text, hide)

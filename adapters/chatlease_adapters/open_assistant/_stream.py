@@ -1,0 +1,135 @@
+"""What the service says about an answer, in its event stream or when asked, told in Chatlease's words.
+
+Rules that live here:
+
+* A read returns all that one piece from the network holds, at most some 128 kB: so a flood of tokens comes in portions
+  of a few milliseconds, between which the engine can give way.
+* ``message`` ends the stream with the whole text, ``error`` with a failure; what follows either is not looked at.
+* A ``message`` in a state that is no end (never recorded) says nothing: the answer is then found by asking.
+* The end of the stream without either is no failure here: the service ends it so when it is restarted, and for an
+  answer that is already finished (recorded: ``happy-path``).
+* States: ``pending`` waits, ``in_progress`` goes on, ``complete`` is answered, ``aborted_by_worker`` and ``timeout``
+  have failed, ``cancelled`` was cancelled by another run of the same login.
+"""
+
+from __future__ import annotations
+
+from chatlease.adapter import Credential
+from chatlease.errors import ProtocolChanged, RunCancelled, RunFailed, ServiceError
+from chatlease.events import Batch, Failed, Final, Pending, PluginStep, Reading, RunStatus
+from chatlease_adapters.http import HttpStream, scrub, shape
+from chatlease_adapters.sse import SseParser
+
+from ._wire import ANY_FRAME, FRAME, KINDS, ErrorFrame, Frame, Message, MessageFrame, PendingFrame, TokenFrame
+
+_STATES = {
+    "pending": RunStatus.PENDING,
+    "in_progress": RunStatus.GOING,
+    "complete": RunStatus.ANSWERED,
+    "aborted_by_worker": RunStatus.FAILED,
+    "timeout": RunStatus.FAILED,
+    "cancelled": RunStatus.CANCELLED,
+}
+_REASONS = {
+    "aborted_by_worker": "the worker that wrote the answer was lost",
+    "timeout": "no worker took the prompt in time",
+}
+
+
+class EventStream:
+    """The events of one answer; see `chatlease.adapter.AnswerStream`."""
+
+    __slots__ = ("_body", "_login", "_parser", "unknown")
+
+    def __init__(self, body: HttpStream, login: Credential) -> None:
+        self._body = body
+        self._login = login
+        self._parser = SseParser()
+        self.unknown = 0
+        """Frames of an unknown kind so far."""
+
+    async def read(self) -> Batch:
+        """Wait for events; see `chatlease.adapter.AnswerStream.read`."""
+        while chunk := await self._body.read():
+            batch = self._batch(self._parser.feed_data(chunk))
+            if batch:
+                return batch
+        return ()
+
+    def close(self) -> None:
+        """Let go of the connection at once; may be called twice."""
+        self._body.close()
+
+    def _batch(self, frames: list[bytes]) -> list[str | Pending | PluginStep | Final | Failed]:
+        batch: list[str | Pending | PluginStep | Final | Failed] = []
+        for data in frames:
+            frame = self._decoded(data)
+            if type(frame) is TokenFrame:
+                batch.append(frame.text)
+            elif frame is not None:
+                event = self._event(frame)
+                if event is not None:
+                    batch.append(event)
+                if isinstance(event, Final | Failed):
+                    break
+        return batch
+
+    def _decoded(self, data: bytes) -> Frame | None:
+        try:
+            return FRAME.decode(data)
+        except (ValueError, RecursionError):  # of msgspec, and for what is no UTF-8
+            pass
+        if not _is_unknown(data):
+            raise ProtocolChanged(f"a frame of kind {', '.join(sorted(KINDS))}", shape(data))
+        self.unknown += 1
+        return None
+
+    def _event(self, frame: Frame) -> Pending | PluginStep | Final | Failed | None:
+        if isinstance(frame, PendingFrame):
+            return Pending(frame.queue_position, frame.queue_size)
+        if isinstance(frame, MessageFrame):
+            return _end(frame.message)
+        if isinstance(frame, ErrorFrame):
+            state = frame.message.state if frame.message else ""
+            return Failed(_failure(state, scrub(frame.error, self._login.secrets())))
+        if isinstance(frame, TokenFrame):
+            return None
+        return PluginStep(frame.current_plugin_thought, frame.current_plugin_action_taken)
+
+
+def _is_unknown(data: bytes) -> bool:
+    try:
+        return ANY_FRAME.decode(data).event_type not in KINDS
+    except (ValueError, RecursionError):
+        return False
+
+
+def _end(message: Message) -> Final | Failed | None:
+    status = _STATES.get(message.state)
+    if status is RunStatus.ANSWERED:
+        return Final(message.content or "")
+    if status in {RunStatus.FAILED, RunStatus.CANCELLED}:
+        return Failed(_failure(message.state, ""))
+    return None
+
+
+def _failure(state: str, said: str) -> ServiceError:
+    if _STATES.get(state) is RunStatus.CANCELLED:
+        return RunCancelled(said or "the service cancelled the answer", code=state)
+    code = state if _STATES.get(state) is RunStatus.FAILED else "run-failed"
+    return RunFailed(said or _REASONS.get(state, "the service gave the answer up"), code=code)
+
+
+def reading(message: Message) -> Reading:
+    """
+    Tell where an answer stands.
+
+    Raises:
+        ProtocolChanged: A state that this adapter does not know.
+    """
+    status = _STATES.get(message.state)
+    if status is None:
+        raise ProtocolChanged("an answer's state", "a state that this adapter does not know", code="unknown-state")
+    text = message.content or "" if status is RunStatus.ANSWERED else None
+    code = message.state if status is RunStatus.FAILED else ""
+    return Reading(status, text, message.id, code)

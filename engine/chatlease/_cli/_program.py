@@ -1,0 +1,92 @@
+"""What stands around every command: the plugins, its event loop, its errors, its exit code.
+
+Rules that live here:
+
+* A command is a function that raises `ChatleaseError` and returns an exit code (``None`` for 0), or a coroutine that
+  does. It never ends the process itself.
+* No traceback is shown unless ``--debug`` asks for it; and never the values of variables, for these may be secrets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, cast
+
+import typer
+
+from chatlease._registry import Registry
+from chatlease.errors import ChatleaseError
+
+from ._exits import Exit, of_error
+from ._show import Screen
+
+
+class Program:
+    """
+    One run of the command line.
+
+    Attributes:
+        registry: The adapters and commands there are.
+        debug: Show the traceback of an error.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.debug = False
+
+    def command(self, function: Callable[..., Any]) -> Callable[..., None]:
+        """Return a command's function as typer wants it."""
+
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> None:
+            raise typer.Exit(int(self._code(function, args, kwargs)))
+
+        return run
+
+    def failed(self, error: ChatleaseError, screen: Screen | None = None) -> Exit:
+        """Show an error, and return the exit code that it means."""
+        if self.debug:
+            traceback.print_exception(error)
+        (screen or Screen()).error(error)
+        return of_error(error)
+
+    def _code(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+        try:
+            return _called(function, args, kwargs) or Exit.OK
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            return Exit.INTERRUPTED
+        except BrokenPipeError:
+            _forget_stdout()
+            return Exit.INTERRUPTED
+        except ChatleaseError as error:
+            return self.failed(error)
+        except OSError as error:
+            return self.failed(ChatleaseError(_system(error)))
+
+
+def program(context: typer.Context) -> Program:
+    """Return the run that a command belongs to."""
+    return cast("Program", context.obj)
+
+
+def _called(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
+    result = function(*args, **kwargs)
+    return cast("int | None", asyncio.run(result) if inspect.iscoroutine(result) else result)
+
+
+def _forget_stdout() -> None:
+    # Whoever read our output has gone; the interpreter would complain when it flushes at its end.
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _system(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or type(error).__name__}"
