@@ -91,7 +91,7 @@ def _beside(given: aiohttp.ClientSession) -> aiohttp.ClientSession:
         raise UsageError("the ClientSession given belongs to another event loop")
     return aiohttp.ClientSession(
         connector=given.connector,
-        connector_owner=True,
+        connector_owner=False,
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=given.trust_env,
         trace_configs=given.trace_configs,

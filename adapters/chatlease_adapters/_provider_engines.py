@@ -118,7 +118,7 @@ class Host:
         if answer is not None:
             self._answers.discard(answer)
         self._users -= 1
-        if not self._users:
+        if not self._users and not self._released.is_set():
             self._timer = self._loop.call_later(LINGER_S, self.release)
 
     @property

@@ -347,6 +347,10 @@ class TestDeletion:
         async with serving(reply(b"Internal Server Error", "500 No"), *looks) as (adapter, _):
             assert type(await refused(adapter.delete_chat(call_of(), "c"))) is kind
 
+    async def test_a_page_is_no_deletion(self) -> None:
+        async with serving(reply(b"<!doctype html>", "200 OK", "Content-Type: text/html")) as (adapter, _):
+            assert isinstance(await refused(adapter.delete_chat(call_of(), "c")), ProtocolChanged)
+
     async def test_a_404_of_the_website_is_looked_at_too(self) -> None:
         async with serving(reply(b"", "404 No"), reply(b'{"id": "c"}')) as (adapter, _):
             assert type(await refused(adapter.delete_chat(call_of(), "c"))) is Unavailable

@@ -8,12 +8,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chatlease.errors import ProtocolChanged
 from chatlease_adapters.sse import ServerSentEvent, SseParser
 
+UNHURRIED = settings(deadline=None)  # how long an example takes depends on who else is working here
 RECORDED = Path(__file__).parents[1] / "recorded"
 
 
@@ -81,6 +82,7 @@ FRAMES = st.sampled_from([b"\r\n\r\n", b"\n\n"]).flatmap(
 CUTS = st.lists(st.integers(min_value=0, max_value=400), max_size=12)
 
 
+@UNHURRIED
 @given(STREAMS | FRAMES, CUTS)
 @example(b"data: a\r\n\r\n", [8, 9, 10])
 @example(b"\xef\xbb\xbfdata: a\n\n", [1, 2])
@@ -88,6 +90,7 @@ def test_every_stream_cut_anywhere_is_read_as_the_naive_reading_of_the_whole(str
     assert parse(*cut(stream, places)) == naive(stream)
 
 
+@UNHURRIED
 @given(STREAMS | FRAMES, CUTS)
 @example(b": x\n\ndata: a\r\n\r\ndata: b\n\r\n", [5])
 @example(b"data: a\n\ndata: b\r\n\r\n", [9])
@@ -102,11 +105,13 @@ LINES = st.sampled_from(
 )
 
 
+@UNHURRIED
 @given(st.lists(LINES, max_size=8))
 def test_chunks_that_end_with_a_line_are_no_whole_events(chunks: list[bytes]) -> None:
     assert payloads(*chunks) == exact(*chunks) == exact(b"".join(chunks))
 
 
+@UNHURRIED
 @given(STREAMS, CUTS, st.lists(st.booleans(), max_size=12))
 def test_the_two_ways_may_be_mixed_on_one_stream(stream: bytes, places: list[int], fast: list[bool]) -> None:
     parser = SseParser()

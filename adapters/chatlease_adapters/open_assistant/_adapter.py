@@ -186,6 +186,8 @@ class OpenAssistant:
         if self._dialect.is_gone(answer):
             return False
         self._check(call, answer, "delete the chat")
+        if answer.content_type == "text/html":  # a portal on the way says 200 to everything
+            raise ProtocolChanged("an answer without a page", shape(answer.body), status=answer.status)
         return True
 
     async def list_chats(self, call: Call) -> AsyncIterator[ChatListing]:

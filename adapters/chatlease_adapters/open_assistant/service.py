@@ -145,6 +145,10 @@ class Service:
         """How many event streams are being written, those included that the website did not see its clients leave."""
         return len(self._core.streams)
 
+    def user_of(self, token: str) -> str | None:
+        """Return the name, in log and faults, of who logs in with this session token or bearer; ``None`` for nobody."""
+        return self._core.logins.user_of(token)
+
     def counts(self) -> dict[str, object]:
         """Return what ``GET /_chatlease/counts`` answers."""
         return {
@@ -182,14 +186,23 @@ class Service:
         self._url = f"http://{shown}:{bound[1]}"
 
     async def close(self) -> None:
-        """Cut what is open, end every task, free the port; may be called twice."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-        for worker in list(self.workers):
-            await self._started().forget(worker)
-        if self._http is not None:
-            await self._http.close()
+        """
+        Cut what is open, end every task, free the port; may be called twice.
+
+        Raises what an `AnswerSource` of the caller's own raised, after everything is closed.
+        """
+        runner, http = self._runner, self._http
         self._runner = self._http = None
+        if runner is not None:
+            await runner.cleanup()
+        ends = await asyncio.gather(*(worker.stop() for worker in self.workers), return_exceptions=True)
+        if self._crew is not None:
+            self._crew.workers.clear()
+        if http is not None:
+            await http.close()
+        for end in ends:
+            if end is not None:
+                raise end
 
     def add_worker(self) -> Worker:
         """Let one more worker connect."""

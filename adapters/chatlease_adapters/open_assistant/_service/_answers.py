@@ -67,7 +67,10 @@ class WorkFailed(Exception):
 
 
 Piece: TypeAlias = str | Thought | FinalText
+"""What a source yields; a ``str`` is a token."""
+
 AnswerSource: TypeAlias = Callable[[Work], AsyncGenerator[Piece, None]]
+"""Writes one answer: called once per message, paced by itself, closed when nobody wants the rest."""
 
 
 async def paced(tokens: Iterator[str], clock: Clock, interval: float) -> AsyncGenerator[Piece, None]:

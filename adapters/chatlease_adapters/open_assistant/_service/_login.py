@@ -62,8 +62,7 @@ class Logins:
         """
         token = _session_token(request) or _bearer(request)
         if self.options.auth == "any":
-            token = token or request.headers.get("Cookie", "")
-            user = _digest(token) if token else None
+            user = self.user_of(token or request.headers.get("Cookie", ""))
         else:
             user = self.options.sessions.get(token)
         if user is None or user in self.options.banned:
@@ -90,6 +89,12 @@ class Logins:
         if token not in self.options.tokens:
             raise Refusal(401, "Invalid token")
         return self._known(self.options.tokens[token])
+
+    def user_of(self, token: str) -> str | None:
+        """Return who logs in with this session token or bearer; ``None`` when nobody does."""
+        if self.options.auth == "any":
+            return _digest(token) if token else None
+        return self.options.sessions.get(token, self.options.tokens.get(token))
 
     def trusted(self, request: web.Request) -> TrustedClient | None:
         """Return what a trusted client says of itself and its user; ``None`` when the caller is none."""
@@ -129,7 +134,7 @@ def _bearer(request: web.Request) -> str:
 
 
 def _digest(token: str) -> str:
-    return f"user-{hashlib.blake2b(token.encode(), digest_size=6).hexdigest()}"
+    return f"user-{hashlib.blake2b(token.encode(errors='surrogateescape'), digest_size=6).hexdigest()}"
 
 
 def _decode(header: str) -> TrustedClient | None:

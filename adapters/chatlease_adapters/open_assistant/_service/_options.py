@@ -9,7 +9,10 @@ from typing import Literal, TypeAlias
 from ._answers import AnswerSource
 
 Auth: TypeAlias = Literal["any", "strict"]
+"""Whom the service lets in; see `ServiceOptions`."""
+
 Answers: TypeAlias = Literal["lorem", "echo"]
+"""What its workers answer; see `ServiceOptions`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -89,6 +89,8 @@ class EventStream:
             raise
         if reading.cancelled():
             self.cut()
+        else:
+            reading.result()
         return self._response or web.StreamResponse()
 
     def cut(self) -> None:

@@ -49,9 +49,15 @@ class Worker:
         self._task = asyncio.create_task(self._run(), name="open-assistant worker")
 
     async def stop(self) -> None:
-        """Go away without a word to the server, and wait until it is gone."""
+        """
+        Go away without a word to the server, and wait until it is gone.
+
+        Raises what its source of answers raised, if that was anything but `WorkFailed`: a fault of whoever wrote it.
+        """
         self._task.cancel()
         await asyncio.wait({self._task})
+        if not self._task.cancelled():
+            self._task.result()
 
     async def _run(self) -> None:
         while True:
