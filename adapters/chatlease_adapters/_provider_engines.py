@@ -67,8 +67,9 @@ class Host:
     Every `begin` is followed by one `end`.
     """
 
-    def __init__(self, adapter: Adapter) -> None:
+    def __init__(self, adapter: Adapter, deadlines: Deadlines) -> None:
         self._adapter = adapter
+        self._deadlines = deadlines
         self._loop = asyncio.get_running_loop()
         self._process = os.getpid()
         self._users = 0
@@ -144,12 +145,13 @@ class Host:
 
     async def _run(self) -> None:
         try:
-            async with Engine(self._adapter) as engine:
+            async with Engine(self._adapter, deadlines=self._deadlines) as engine:
                 self._opened.set_result(engine)
                 await self._until_released()
         except Exception as error:
             if self._opened.done():
                 raise
+            self.release()
             self._opened.set_exception(error)
             self._opened.exception()  # who waits for it may be gone, and then nobody would look at it
 
@@ -172,18 +174,19 @@ class Host:
 _hosts: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Host]] = WeakKeyDictionary()
 
 
-def host_of(adapter: Adapter) -> Host:
+def host_of(adapter: Adapter, deadlines: Deadlines) -> Host:
     """
     Return the running loop's host for the adapter's origin, begun.
 
     Args:
         adapter: Taken over where there is no host yet, otherwise not used; it must not have been used before.
+        deadlines: Of the engine, where there is no host yet; a question's own count for its answer.
     """
     _forget_closed_loops()
     hosts = _hosts.setdefault(asyncio.get_running_loop(), {})
     host = hosts.get(adapter.origin)
     if host is None:
-        host = hosts[adapter.origin] = Host(adapter)
+        host = hosts[adapter.origin] = Host(adapter, deadlines)
         host.open()
     host.begin()
     return host

@@ -166,7 +166,7 @@ class AsyncResult(AsyncGenerator[str, None]):
         self._reading = True
 
     async def _open(self) -> Answer:
-        host = self._host = host_of(self._adapter)
+        host = self._host = host_of(self._adapter, self._question.deadlines)
         answer = await host.ask(self._question)
         if self._ended:  # closed from elsewhere meanwhile
             raise StopAsyncIteration

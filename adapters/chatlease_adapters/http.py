@@ -214,7 +214,7 @@ class HttpClient:
         Make a request and read its whole answer.
 
         Args:
-            call: Its login is sent, its connect deadline kept, its ``http_status`` set.
+            call: Its login is sent, its connect deadline kept, its ``http_request`` and ``http_status`` set.
             method: ``GET``, ``POST``, ...
             url: Absolute, with its query. A ``URL`` made with ``encoded=True`` is sent as it is.
             body: JSON, ready to be sent; ``None`` for no body at all.
@@ -241,6 +241,7 @@ class HttpClient:
     ) -> HttpStream:
         """Make a request and read the head of its answer; arguments and errors are those of `call`."""
         session, proxy = self._pool.route(call.login.credential.proxy)
+        call.http_request = f"{method} {_path(url)}"
         request = session.request(
             method,
             url,
@@ -302,6 +303,13 @@ def _origin(url: URL | str) -> str:
         return str(URL(url).origin())
     except ValueError:
         return "the address given"
+
+
+def _path(url: URL | str) -> str:
+    try:
+        return URL(url).raw_path
+    except ValueError:
+        return "?"
 
 
 def _redirect(response: aiohttp.ClientResponse) -> ProtocolChanged:

@@ -213,7 +213,7 @@ def _rendered(messages: object) -> str:
     given = cast("Sequence[object]", messages)
     if not all(isinstance(message, Mapping) for message in given):
         raise TypeError("every message is a mapping with role and content")
-    return format_prompt(cast("Sequence[Mapping[str, str]]", given))
+    return format_prompt(cast("Sequence[Mapping[str, object]]", given))
 
 
 def _cookies(cookies: object) -> Mapping[str, str]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Self
 from . import _cleanup
 from ._lifecycle import State
 from ._reader import Pieces, Reader
-from .errors import UsageError
+from .errors import StepInFlight, UsageError
 from .events import Event, Final, Token
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Answer:
         try:
             self._pieces = iter(await self._read())
         except BaseException as error:
-            if self._owned:
+            if self._owned and not isinstance(error, StepInFlight):
                 await _cleanup.give_back(self._session, error)
             raise
         if self._owned and self.final is not None:

@@ -19,7 +19,7 @@ from ._interrupt import Deadline
 from ._lifecycle import FINAL, Create, State, Trigger, cleanup_path
 from ._retry import retry_cleanup
 from ._tasks import done_or_later
-from .errors import ChatleaseError, CleanupFailed, ServiceError
+from .errors import ChatleaseError, CleanupFailed, ServiceError, UsageError
 
 if TYPE_CHECKING:
     from ._core import Core
@@ -47,8 +47,8 @@ async def give_back(session: Core, cause: BaseException | None) -> None:
         asyncio.CancelledError: The caller was cancelled while it waited.
         CleanupFailed: See the rules above.
     """
-    if session.state not in FINAL:
-        session.engine.check_loop()
+    if not _may_wait(session, cause):
+        return
     task = start(session)
     if task is None:
         return
@@ -63,6 +63,22 @@ async def give_back(session: Core, cause: BaseException | None) -> None:
         raise CleanupFailed(session.chat, session.attempts, error=session.error_code)
 
 
+def _may_wait(session: Core, cause: BaseException | None) -> bool:
+    """Say whether the caller can wait for the cleanup; a coroutine that is being closed, for example, cannot."""
+    if session.state in FINAL:
+        return True
+    if isinstance(cause, GeneratorExit):
+        session.engine.adopt(session)
+        return False
+    try:
+        session.engine.check_loop()
+    except UsageError:
+        if cause is None:
+            raise
+        return False
+    return True
+
+
 def start(session: Core) -> asyncio.Task[None] | None:
     """Begin to give the chat back, or return the task that does so already; ``None`` when it is done."""
     if session.closing_task is None and session.state not in FINAL:
@@ -73,12 +89,17 @@ def start(session: Core) -> asyncio.Task[None] | None:
 def _note(session: Core, error: BaseException) -> None:
     if session.state is State.DELETED:
         return
+    note = f"chatlease: chat {session.chat} {_what_is_left(session)}"
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
+
+
+def _what_is_left(session: Core) -> str:
     if session.closing:
-        error.add_note(f"chatlease: chat {session.chat} is still being given back by the engine")
-    elif session.engine.ledger is not None:
-        error.add_note(f"chatlease: chat {session.chat} was not deleted; the ledger keeps it for a sweeper")
-    else:
-        error.add_note(f"chatlease: chat {session.chat} was not deleted, and no ledger holds it")
+        return "is still being given back by the engine"
+    if session.engine.ledger is not None:
+        return "was not deleted; the ledger keeps it for a sweeper"
+    return "was not deleted, and no ledger holds it"
 
 
 async def _clean_up(session: Core) -> None:
@@ -92,13 +113,32 @@ async def _clean_up(session: Core) -> None:
             await _quiesce(session)
             await _follow_path(session)
     except BudgetSpent:
-        session.trace("session.cleanup.failed", attempts=session.attempts, error_code=session.error_code or None)
+        _failed(session)
+    except Exception as error:  # noqa: BLE001  (whatever an adapter does wrong must not cost us the chat)
+        _count(session, error)
+        _failed(session)
     finally:
         session.budget = None
     if session.state not in FINAL:
+        await _leave_to_ledger(session)
+    if session.state in FINAL:
+        name = "completed" if session.state is State.DELETED else "handed_over"
+        elapsed_s = round(session.clock.now() - began, 6)
+        session.trace(f"session.cleanup.{name}", elapsed_s=elapsed_s, attempts=session.attempts)
+
+
+def _failed(session: Core) -> None:
+    session.trace("session.cleanup.failed", attempts=session.attempts, error_code=session.error_code or None)
+
+
+async def _leave_to_ledger(session: Core) -> None:
+    try:
         await _hand_over(session)
-    name = "completed" if session.state is State.DELETED else "handed_over"
-    session.trace(f"session.cleanup.{name}", elapsed_s=round(session.clock.now() - began, 6), attempts=session.attempts)
+    except Exception as error:  # noqa: BLE001  (the entry is open all the same; a sweeper takes it with our lease)
+        _count(session, error)
+        _failed(session)
+        session.close_stream()
+        session.end_turn()
 
 
 async def _quiesce(session: Core) -> None:
@@ -148,7 +188,7 @@ async def _delete(session: Core) -> None:
         raise BudgetSpent from None
 
 
-def _count(session: Core, error: ChatleaseError) -> None:
+def _count(session: Core, error: Exception) -> None:
     session.attempts += 1
     session.error_code = getattr(error, "code", "") or type(error).__name__
 

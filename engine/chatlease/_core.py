@@ -180,6 +180,9 @@ class Core:
 
     async def effect(self, trigger: Trigger, *args: Any) -> None:
         """Do what the trigger does; called by the machine."""
+        if not _failpoints.armed:
+            await EFFECTS[trigger](self, *args)
+            return
         _failpoints.reach(f"{trigger.value}.started")
         await EFFECTS[trigger](self, *args)
         _failpoints.reach(f"{trigger.value}.completed")
@@ -234,8 +237,9 @@ class Core:
     async def run_step(self, trigger: Trigger, *args: Any) -> Step:
         """Fire a trigger in this task, traced; for the engine's cleanup, which no close interrupts."""
         source, began = self.state, self.clock.now()
-        self.call.http_status = None
-        self.trace("session.transition.started", trigger=trigger.value, source=source.value)
+        self.call.http_request = self.call.http_status = None
+        if self.engine.tracer.wants("session.transition.started"):
+            self.trace("session.transition.started", trigger=trigger.value, source=source.value)
         try:
             await fire(self, trigger, *args)
             if trigger is Trigger.CREATE_CHAT:
@@ -287,11 +291,12 @@ class Core:
         """For those who wait for this session's slot: see whether its run still waits, unless its reader will."""
         if self.scope is not None or self.gate is None or self.run is not Run.GOING or self.in_flight:
             return
+        run = self.run_id
         try:
             reading = await look(self, Call(self.call.login, self.deadlines))
         except ServiceError:
             return
-        if reading.status is not RunStatus.PENDING:
+        if reading.status is not RunStatus.PENDING and self.run_id == run:
             self.end_turn()
 
     def at_rate_limit(self) -> bool:
@@ -347,12 +352,15 @@ class Core:
             raise self.closed_error()
 
     def _trace_completed(self, step: Step) -> None:
+        if not self.engine.tracer.wants("session.transition.completed"):
+            return
         self.trace(
             "session.transition.completed",
             trigger=step.trigger.value,
             source=step.source.value,
             dest=step.dest.value,
             elapsed_s=round(step.elapsed_s, 6),
+            http_request=self.call.http_request,
             http_status=step.http_status,
         )
 
@@ -362,6 +370,7 @@ class Core:
             trigger=trigger.value,
             source=source.value,
             elapsed_s=round(self.clock.now() - began, 6),
+            http_request=self.call.http_request,
             **{"http_status": self.call.http_status} | error_keys(error),
         )
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import signal
 import warnings
@@ -33,6 +34,7 @@ from ._logins import Logins
 from ._prompt import Messages
 from ._session import Session
 from ._tasks import own_task, wait_patiently
+from ._timers import Timers
 from ._trace import Hook, TraceFile, Tracer
 from .adapter import Adapter, Credential, CredentialProvider, Deadlines, RunOptions
 from .errors import SessionClosed, UsageError
@@ -86,9 +88,9 @@ class Engine:
     ) -> None:
         if not adapters:
             raise UsageError("an engine needs at least one adapter")
-        self.clock: Clock = clock or SystemClock()
-        self.ledger = _ledger(ledger)
         self.deadlines = deadlines or Deadlines()
+        self.clock = Timers(clock or SystemClock(), dataclasses.astuple(self.deadlines))
+        self.ledger = _ledger(ledger)
         self.strict_cleanup = strict_cleanup
         self.tracer = Tracer(self.clock, hooks)
         self._trace_file = self._open_trace()
@@ -207,6 +209,10 @@ class Engine:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if isinstance(error, GeneratorExit):  # the coroutine is being closed: nothing can be awaited any more
+            with contextlib.suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(self._release.set)
+            return
         if error is not None and not self._closing:
             self._hurry()
         await self.aclose()
@@ -362,6 +368,7 @@ class Engine:
             await adapter.aclose()
         if self._trace_file is not None:
             self._trace_file.close()
+        self.clock.close()
 
     def _warn_forgotten(self) -> None:
         forgotten = [session for session in self._sessions if _cleanup.is_left(session)]
@@ -392,7 +399,11 @@ def _ledger(ledger: Ledger | str | None) -> Ledger | None:
     if ledger == "none":
         return None
     if isinstance(ledger, str):
-        raise UsageError(f"unknown ledger {ledger!r}", hint='Give "memory", "none", a ledger object, or None.')
+        # The value is not shown: it may be an address with a password.
+        raise UsageError(
+            "the ledger named (by ledger= or CHATLEASE_LEDGER) is none that there is",
+            hint='Give "memory", "none", a ledger object, or None.',
+        )
     return ledger
 
 

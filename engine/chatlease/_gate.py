@@ -107,7 +107,7 @@ class Gate:
     def try_acquire(self, holder: Holder) -> bool:
         """Take a slot if one is free and nobody waits for it."""
         with self._lock:
-            if self._slots is not None and (self._waiters or len(self._holders) >= self._slots):
+            if self._waiters or not self._has_slot():
                 return False
             self._holders.append(holder)
             return True
@@ -133,7 +133,8 @@ class Gate:
     def release(self, holder: Holder) -> None:
         """Give the slot back, to the next who waits."""
         with self._lock:
-            self._holders.remove(holder)
+            if holder in self._holders:
+                self._holders.remove(holder)
         self._hand_on()
 
     def idle(self, now: float) -> bool:
@@ -148,16 +149,23 @@ class Gate:
                 await self._look(waiter.loop)
 
     async def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._hand_on()
         for holder in tuple(self._holders):
             if holder.loop is loop:
                 await holder.look()
 
     def _hand_on(self) -> None:
         with self._lock:
-            while self._waiters and (self._slots is None or len(self._holders) < self._slots):
+            while self._waiters and self._has_slot():
                 waiter = self._waiters.popleft()
                 if waiter.wake():
                     self._holders.append(waiter.holder)
+
+    def _has_slot(self) -> bool:
+        """Say whether a slot is free; one whose holder's loop was closed under it is."""
+        if self._slots is not None and len(self._holders) >= self._slots:
+            self._holders = [holder for holder in self._holders if not holder.loop.is_closed()]
+        return self._slots is None or len(self._holders) < self._slots
 
     def _leave(self, waiter: _Waiter) -> None:
         with self._lock:

@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 from .errors import UsageError
 
-Messages: TypeAlias = Sequence[Mapping[str, str]]
-"""Each with ``role`` (``user``, ``assistant``, ``system``) and ``content``."""
+Messages: TypeAlias = Sequence[Mapping[str, object]]
+"""Each with ``role`` (``user``, ``assistant``, ``system``) and ``content``, both texts; a TypedDict is one too."""
 
 
 def format_prompt(messages: Messages) -> str:
@@ -23,13 +23,18 @@ def format_prompt(messages: Messages) -> str:
     """
     if not messages:
         raise UsageError("a prompt needs at least one message")
-    for message in messages:
-        if not isinstance(message.get("content"), str) or not isinstance(message.get("role"), str):
-            raise UsageError("every message needs a role and a content, both strings")
-    if len(messages) == 1:
-        return messages[0]["content"]
-    lines = [f"{message['role'].capitalize()}: {message['content']}" for message in messages]
+    pairs = [_pair(message) for message in messages]
+    if len(pairs) == 1:
+        return pairs[0][1]
+    lines = [f"{role.capitalize()}: {content}" for role, content in pairs]
     return "\n".join([*lines, "Assistant:"])
+
+
+def _pair(message: Mapping[str, object]) -> tuple[str, str]:
+    role, content = message.get("role"), message.get("content")
+    if not isinstance(role, str) or not isinstance(content, str):
+        raise UsageError("every message needs a role and a content, both strings")
+    return role, content
 
 
 def prompt_text(prompt: str | Messages) -> str:

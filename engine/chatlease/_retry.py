@@ -9,6 +9,7 @@ Rules that live here:
 
 from __future__ import annotations
 
+import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -20,43 +21,47 @@ from tenacity import (
     stop_never,
     wait_exponential_jitter,
 )
+from tenacity.stop import stop_base
 
 from ._clock import Clock
 from .errors import NotAuthenticated, Rejected, ServiceError
 
 T = TypeVar("T")
+_FIRST_PAUSE_S = 0.25
 Retried = Callable[[int, BaseException], None]
 """Told the number of the attempt that failed (1 for the first) and its error."""
 
 
 async def retry_unsent(call: Callable[[], Awaitable[T]], clock: Clock, retried: Retried) -> T:
     """Make a call; twice more where it certainly never left."""
-    try:
-        return await call()
-    except ServiceError as error:
-        if not _unsent(error):
-            raise
-        retried(1, error)
-    await clock.sleep(0.2)
-    again = AsyncRetrying(
-        sleep=clock.sleep,
-        stop=stop_after_attempt(2),
-        wait=wait_exponential_jitter(multiplier=0.5, max=1.0, jitter=0.2),
-        retry=retry_if_exception(_unsent),
-        before_sleep=_told(lambda attempt, error: retried(attempt + 1, error)),
-        reraise=True,
-    )
-    return await again(call)
+    return await _persist(call, clock, retried, _unsent, stop_after_attempt(2))
 
 
 async def retry_cleanup(call: Callable[[], Awaitable[T]], clock: Clock, retried: Retried) -> T:
     """Make a call of the cleanup until it succeeds, is refused for good, or is interrupted by the end of the budget."""
+    return await _persist(call, clock, retried, _worth_repeating, stop_never)
+
+
+async def _persist(
+    call: Callable[[], Awaitable[T]],
+    clock: Clock,
+    retried: Retried,
+    worth: Callable[[BaseException], bool],
+    stop: stop_base,
+) -> T:
+    try:
+        return await call()  # outside tenacity, whose machinery costs a tenth of a short session
+    except ServiceError as error:
+        if not worth(error):
+            raise
+        retried(1, error)
+    await clock.sleep(_FIRST_PAUSE_S * random.uniform(0.5, 1.5))  # noqa: S311  (jitter, no secret)
     again = AsyncRetrying(
         sleep=clock.sleep,
-        stop=stop_never,
-        wait=wait_exponential_jitter(multiplier=0.25, max=5.0, jitter=0.25),
-        retry=retry_if_exception(_worth_repeating),
-        before_sleep=_told(retried),
+        stop=stop,
+        wait=wait_exponential_jitter(multiplier=_FIRST_PAUSE_S, max=5.0, jitter=_FIRST_PAUSE_S),
+        retry=retry_if_exception(worth),
+        before_sleep=_told(lambda attempt, error: retried(attempt + 1, error)),
         reraise=True,
     )
     return await again(call)

@@ -25,7 +25,7 @@ from ._reader import Reader
 from ._steps import within
 from ._tasks import wait_patiently
 from .adapter import Adapter, Credential, Deadlines, RunOptions
-from .errors import UsageError
+from .errors import NotAuthenticated, UsageError
 
 if TYPE_CHECKING:
     from ._engine import Engine
@@ -207,8 +207,13 @@ class Session(Core):
     async def offered_models(self) -> Sequence[str]:
         """Return the names of the models offered to this session's account; for `Engine.models`."""
         self.log_in(await self.engine.logins.find(self))
-        seconds = self.deadlines.call
-        return await within(self, seconds, "models", self.adapter.models(self.call))
+        try:
+            return await self._models()
+        except NotAuthenticated as error:
+            refusal = error
+        if not await self.engine.logins.renew(self):
+            raise refusal
+        return await self._models()
 
     def whole(self) -> Answer:
         """Return the answer that is the whole session; for `Engine.ask`."""
@@ -244,6 +249,9 @@ class Session(Core):
         """Wait until a closing that has begun is over; returns at once where none has."""
         if self.closing_task is not None:
             await wait_patiently(self.closing_task, self.clock, grace=0.0)
+
+    async def _models(self) -> Sequence[str]:
+        return await within(self, self.deadlines.call, "models", self.adapter.models(self.call))
 
     def _answer_under_way(self) -> Answer:
         asked = None if self.asked is None else self.asked()

@@ -37,7 +37,8 @@ _UNCLEAR = frozenset({408, 409, 425, 429})
 def refused(error: ServiceError) -> bool:
     """Say whether the failed call certainly had no effect."""
     status = error.status or 0
-    return isinstance(error, Busy) or not error.sent or (400 <= status < 500 and status not in _UNCLEAR)  # noqa: PLR2004  (HTTP's client errors)
+    refusal = 400 <= status < 500 and status not in _UNCLEAR  # noqa: PLR2004  (HTTP's client errors)
+    return refusal or not error.sent or isinstance(error, (Busy, NotAuthenticated))
 
 
 async def within(session: Core, seconds: float, step: str, call: Awaitable[T]) -> T:
@@ -69,7 +70,7 @@ async def ask_service(session: Core, trigger: Trigger, call: Callable[[Call], Aw
     """
 
     async def attempt() -> T:
-        session.call.http_status = None
+        session.call.http_request = session.call.http_status = None
         with Deadline(session.clock, *_deadline(session, trigger)):
             return await call(session.call)
 

@@ -11,7 +11,7 @@ Rules that live here:
   must end by itself: every wait of a cleanup has a deadline.
 * Whoever waits for such a task waits patiently: a cancellation is remembered, the wait goes on for at most ``grace``,
   and then the cancellation is raised. Under a level-triggered cancel scope (anyio), where every await raises again, the
-  wait is shielded, or given up at once rather than spun.
+  rest of the wait is shielded, or given up at once rather than spun; a shield around all of it would hide the scope.
 """
 
 from __future__ import annotations
@@ -58,28 +58,30 @@ async def wait_patiently(
     Raises:
         asyncio.CancelledError: The caller was cancelled; raised once the task has ended or ``grace`` is over.
     """
-    with _shielded():
-        await _wait(task, clock, grace, limit, on_cancel)
-
-
-async def _wait(
-    task: asyncio.Future[Any], clock: Clock, grace: float, limit: float | None, on_cancel: Callable[[], object]
-) -> None:
-    cancelled: asyncio.CancelledError | None = None
     ends = None if limit is None else clock.now() + limit
+    try:
+        await done_or_later(task, clock, limit)
+    except asyncio.CancelledError as error:
+        cancelled = error
+    else:
+        return
+    on_cancel()
+    given = clock.now() + grace
+    with _shielded():
+        await _outlast(task, clock, given if ends is None else min(ends, given), on_cancel)
+    raise cancelled
+
+
+async def _outlast(task: asyncio.Future[Any], clock: Clock, ends: float, on_cancel: Callable[[], object]) -> None:
+    """Wait on, until that time at most, whoever cancels again."""
     passes = 0
-    while not task.done() and (ends is None or clock.now() < ends) and passes < _PASSES:
+    while not task.done() and clock.now() < ends and passes < _PASSES:
         began = clock.now()
         try:
-            await done_or_later(task, clock, None if ends is None else ends - began)
-        except asyncio.CancelledError as error:
+            await done_or_later(task, clock, ends - began)
+        except asyncio.CancelledError:
             on_cancel()
-            passes = passes + 1 if cancelled is not None and clock.now() - began < 0.001 else 0  # noqa: PLR2004  (1 ms)
-            if cancelled is None:
-                cancelled = error
-                ends = min(ends or began + grace, began + grace)
-    if cancelled is not None:
-        raise cancelled
+            passes = passes + 1 if clock.now() - began < 0.001 else 0  # noqa: PLR2004  (1 ms)
 
 
 async def done_or_later(task: asyncio.Future[Any], clock: Clock, seconds: float | None) -> None:

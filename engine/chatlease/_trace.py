@@ -4,8 +4,8 @@ Rules that live here:
 
 * `EVENTS` is the whole vocabulary: dotted, past tense, with its level. Another name is a KeyError.
 * Keys are flat (``session``, ``service``, ``account``, ``trigger``, ``source``, ``dest``, ``elapsed_s``,
-  ``http_status``, ``chat``, ``token_count``, ``error``, ``error_code``, ...). A key ``error`` holds a class name. No
-  secret and no text of any prompt or answer ever goes in.
+  ``http_request``, ``http_status``, ``chat``, ``token_count``, ``error``, ``error_code``, ...). A key ``error`` holds a
+  class name. No secret and no text of any prompt or answer ever goes in.
 * The host's structlog and logging configuration are neither used nor touched: the processors are given explicitly, and
   the logger has a NullHandler, so that with nothing configured nothing is printed.
 * What the bot has bound with `structlog.contextvars` (request ids) appears in our events, renamed where it would
@@ -160,7 +160,8 @@ class Tracer:
         if _stdlib.isEnabledFor(EVENTS[event]):
             logger.log(EVENTS[event], event, **keys)
         for hook in tuple(self._hooks):
-            self._call(hook, TraceEvent(event, self._clock.wall(), keys))
+            if hook in self._hooks:  # the news of another one's dropping may have dropped it meanwhile
+                self._call(hook, TraceEvent(event, self._clock.wall(), keys))
 
     def _call(self, hook: Hook, event: TraceEvent) -> None:
         try:

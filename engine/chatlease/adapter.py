@@ -132,14 +132,16 @@ class Call:
     Attributes:
         login: Who calls.
         deadlines: `Deadlines.connect` is for the adapter, the rest is kept by the engine.
+        http_request: Set by an HTTP adapter when it sends: method and path (``POST /api/chat``), no query; traced.
         http_status: Set by the adapter as soon as the status line of an answer is read; goes into the trace.
     """
 
-    __slots__ = ("deadlines", "http_status", "login")
+    __slots__ = ("deadlines", "http_request", "http_status", "login")
 
     def __init__(self, login: Login, deadlines: Deadlines) -> None:
         self.login = login
         self.deadlines = deadlines
+        self.http_request: str | None = None
         self.http_status: int | None = None
 
 

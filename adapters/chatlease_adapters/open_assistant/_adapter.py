@@ -110,7 +110,7 @@ class OpenAssistant:
         self._dialect = _dialect(url or os.environ.get(URL_VARIABLE) or DEFAULT_URL, dialect)
         self.origin = self._dialect.base
         self.model = model
-        self._source = _given(cookies) if isinstance(cookies, Credential) else cookies
+        self._source = cookies
         self._proxy = proxy
         self._http = HttpClient(session=session, ssl=ssl, trust_env=trust_env, user_agent=user_agent)
 
@@ -289,13 +289,6 @@ def _is_stream(stream: HttpStream) -> bool:
     # The website sends no content type with a stream: what is known to be none is none.
     good = stream.status < _REFUSED and stream.status != _NO_CONTENT
     return good and stream.content_type not in _NO_STREAMS
-
-
-def _given(credential: Credential) -> CookieSource:
-    def source(_host: str, account: str | None) -> Credential | None:
-        return credential if account is None else None
-
-    return source
 
 
 def _aware(moment: datetime | None) -> datetime | None:

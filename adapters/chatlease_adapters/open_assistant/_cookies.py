@@ -69,7 +69,7 @@ _Found: TypeAlias = tuple[str, Credential | str]
 async def find_cookies(
     host: str,
     *,
-    source: CookieSource | None = None,
+    source: CookieSource | Credential | None = None,
     account: str | None = None,
     rejected: Credential | None = None,
 ) -> Credential:
@@ -81,7 +81,8 @@ async def find_cookies(
 
     Args:
         host: The website's host name or address, without port.
-        source: Where to look; ``None`` or an empty mapping for the default places.
+        source: Where to look, or the default account's login itself; ``None`` or an empty mapping for the default
+            places.
         account: Its name; ``None`` for the default account.
         rejected: The credential that the service refused; finding it again ends the search.
 
@@ -152,7 +153,7 @@ def _advice(host: str, account: str | None) -> str:
 # ------------------------------------------------------------------------------------------------------------ places
 
 
-async def _look(host: str, source: CookieSource | None, account: str | None) -> AsyncGenerator[_Found]:
+async def _look(host: str, source: CookieSource | Credential | None, account: str | None) -> AsyncGenerator[_Found]:
     if callable(source):
         yield "the callable", await _ask(source, host, account)
         return
@@ -168,10 +169,14 @@ async def _look(host: str, source: CookieSource | None, account: str | None) -> 
         yield finding
 
 
-async def _given(source: Mapping[str, str] | str | os.PathLike[str], host: str, account: str | None) -> _Found:
-    place = "the cookies given" if isinstance(source, Mapping) else "the file given"
+async def _given(
+    source: Mapping[str, str] | Credential | str | os.PathLike[str], host: str, account: str | None
+) -> _Found:
+    place = "the cookies given" if isinstance(source, Mapping | Credential) else "the file given"
     if account is not None:
         return place, "the default account's"
+    if isinstance(source, Credential):
+        return place, source
     if isinstance(source, Mapping):
         return place, Credential(cookies=dict(source))
     return place, await _from_file(_path(source), host)

@@ -2,16 +2,16 @@
 
 Rules that live here:
 
-* States, statuses and times come from the session's trace; methods and paths from the HTTP client's own tracing, so
-  that what is shown is what was sent. A test compares both with the service's access log.
+* All that is shown of the states and their calls comes from the session's trace; a test compares it with the service's
+  access log.
 * It reads well without a terminal: one line a step, no cursor movement.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from types import SimpleNamespace
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -31,14 +31,6 @@ _HEADER = _ROW.format(state="state", step="step", call="HTTP call", status="", t
 _TIMED = " {:.1f} ms"
 
 
-class HttpCall(NamedTuple):
-    """A request that was sent; its query, which holds ids, is left out."""
-
-    method: str
-    path: str
-    status: int
-
-
 async def show_session(url: str, prompt: str, *, console: Console | None = None, hooks: Sequence[Hook] = ()) -> int:
     """
     Run a session and show it.
@@ -54,13 +46,12 @@ async def show_session(url: str, prompt: str, *, console: Console | None = None,
     """
     view = View(console or Console(highlight=False, soft_wrap=True))
     view.begin(url, prompt)
-    async with aiohttp.ClientSession(trace_configs=[view.http_tracing()]) as http:
-        adapter = OpenAssistant(url, cookies={SESSION_COOKIE: "demo"}, session=http)
-        async with Engine(adapter, ledger="memory", hooks=[view.hook, *hooks]) as engine:
-            engine.install_signal_handlers()
-            async with engine.session(prompt=prompt) as session:
-                async for token in session.ask():
-                    view.token(token)
+    adapter = OpenAssistant(url, cookies={SESSION_COOKIE: "demo"})
+    async with Engine(adapter, ledger="memory", hooks=[view.hook, *hooks]) as engine:
+        engine.install_signal_handlers()
+        async with engine.session(prompt=prompt) as session:
+            async for token in session.ask():
+                view.token(token)
     left = await chats_left(url)
     view.end(left)
     return CHAT_LEFT if left else 0
@@ -78,13 +69,9 @@ class View:
 
     Args:
         console: Where.
-
-    Attributes:
-        calls: The requests sent since the last step, oldest first.
     """
 
     def __init__(self, console: Console) -> None:
-        self.calls: list[HttpCall] = []
         self._console = console
         self._in_text = False
 
@@ -94,26 +81,15 @@ class View:
         self._line(Text())
         self._line(Text(_HEADER, style="dim"))
 
-    def http_tracing(self) -> aiohttp.TraceConfig:
-        """Return what tells this view of every request that a client session sends."""
-        config = aiohttp.TraceConfig()
-        config.on_request_end.append(self._sent)
-        return config
-
-    async def _sent(
-        self, _session: aiohttp.ClientSession, _context: SimpleNamespace, sent: aiohttp.TraceRequestEndParams
-    ) -> None:
-        self.calls.append(HttpCall(sent.method, sent.url.path, sent.response.status))
-
     def hook(self, event: TraceEvent) -> None:
         """Show a step that was made, or that failed."""
         keys = event.keys
         if event.event == "session.opened":
             self._row(State.NEW.value)
         elif event.event == "session.transition.completed":
-            self._row(keys["dest"], keys["trigger"], keys.get("http_status"), keys["elapsed_s"])
+            self._row(keys["dest"], keys)
         elif event.event == "session.transition.failed":
-            self._row(f"({keys['source']})", keys["trigger"], keys.get("http_status"), keys["elapsed_s"], failed=True)
+            self._row(f"({keys['source']})", keys, failed=True)
 
     def token(self, text: str) -> None:
         """Show a piece of the answer."""
@@ -127,26 +103,11 @@ class View:
         self._line(Text())
         self._line(Text(f"{left} chat{'' if left == 1 else 's'} left", style="bold red" if left else "bold green"))
 
-    def _row(
-        self,
-        state: str,
-        step: str = "",
-        status: int | None = None,
-        elapsed_s: float | None = None,
-        *,
-        failed: bool = False,
-    ) -> None:
-        calls, self.calls = self.calls, []
-        call = f"{calls[-1].method} {calls[-1].path}" if calls else ""
-        row = Text(
-            _ROW.format(
-                state=state,
-                step=step,
-                call=call,
-                status=status or "",
-                time="" if elapsed_s is None else _TIMED.format(elapsed_s * 1000),
-            ).rstrip()
-        )
+    def _row(self, state: str, keys: Mapping[str, Any] = MappingProxyType({}), *, failed: bool = False) -> None:
+        time = _TIMED.format(keys["elapsed_s"] * 1000) if "elapsed_s" in keys else ""
+        call, status = keys.get("http_request", ""), keys.get("http_status", "")
+        line = _ROW.format(state=state, step=keys.get("trigger", ""), call=call, status=status, time=time)
+        row = Text(line.rstrip())
         row.stylize("red" if failed else "bold cyan", 0, len(state))
         self._end_text()
         self._line(row)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Coroutine, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,8 +21,9 @@ from . import _options as opt
 from ._conversation import Conversation, Wish
 from ._exits import Exit, of_error
 from ._journal import Journal
-from ._program import Program, program
+from ._program import Program, forget_stdout, program
 from ._show import Screen, print_json
+from ._signals import PATIENT, cancelling, given_back
 
 
 def chat(
@@ -107,10 +108,12 @@ class _Talk:
         error: ChatleaseError | None = None
         code = Exit.OK
         try:
-            with _trace_hooks(trace_file) as hooks:
+            with _trace_hooks(trace_file) as hooks, cancelling():
                 await self._talk(hooks)
         except asyncio.CancelledError:
-            # This is the program's own end: SIGINT or SIGTERM cancelled it, and the engine has given the chat back.
+            code = Exit.INTERRUPTED  # nobody else is there to be told: this is the whole program
+        except BrokenPipeError:
+            forget_stdout()
             code = Exit.INTERRUPTED
         except ChatleaseError as failure:
             error, code = failure, of_error(failure)
@@ -120,13 +123,18 @@ class _Talk:
 
     async def _talk(self, hooks: list[Hook]) -> None:
         adapter = self._connection.open(self._program.registry)
-        async with Engine(adapter, hooks=[self._journal, self._screen.hook, *hooks]) as engine:
-            with suppress(UsageError):  # no such handlers on this platform: Ctrl-C then is a KeyboardInterrupt
-                engine.install_signal_handlers()
-            if self._wish.prompt is None:
-                await Conversation(engine, self._wish, self._screen, self._program).run()
-            else:
-                await self._ask(engine, self._wish.prompt)
+        async with Engine(adapter, deadlines=PATIENT, hooks=[self._journal, self._screen.hook, *hooks]) as engine:
+            try:
+                await self._converse(engine)
+            except BaseException:
+                await given_back(engine)
+                raise
+
+    async def _converse(self, engine: Engine) -> None:
+        if self._wish.prompt is None:
+            await Conversation(engine, self._wish, self._screen, self._program).run()
+        else:
+            await self._ask(engine, self._wish.prompt)
 
     async def _ask(self, engine: Engine, prompt: str) -> None:
         wish = self._wish
@@ -142,15 +150,15 @@ class _Talk:
         if error is not None:
             self._program.failed(error, self._screen)
         elif code is Exit.INTERRUPTED:
-            given_back = self._journal.state == State.DELETED.value
-            self._screen.note("interrupted; the chat was given back" if given_back else "interrupted")
+            given = self._journal.state == State.DELETED.value
+            self._screen.note("interrupted; the chat was given back" if given else "interrupted")
         for chat in self._journal.handed_over:
             self._screen.note(f"chat {chat or 'of unknown id'} is left at the service", "bold red")
         return code
 
 
 @contextmanager
-def _trace_hooks(path: Path | None) -> Iterator[list[Hook]]:
+def _trace_hooks(path: Path | None) -> Generator[list[Hook]]:
     if path is None:
         yield []
         return

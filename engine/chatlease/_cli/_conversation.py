@@ -58,7 +58,7 @@ class Conversation:
     A conversation on a terminal.
 
     Args:
-        engine: Open; its signal handlers are installed, of which SIGINT is taken over while this runs.
+        engine: Open.
         wish: Whom to talk to.
         screen: Where everything is shown.
         program: Shows the errors of single turns, which do not end the conversation.
@@ -144,9 +144,8 @@ class Conversation:
     def _on_ctrl_c(self, task: asyncio.Task[object]) -> None:
         if self._turn is not None:
             self._turn.interrupt(_TurnStopped())
-            return
-        asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
-        task.cancel()
+        else:
+            task.cancel()
 
 
 def _can_go_on(session: Session) -> bool:

@@ -15,6 +15,7 @@ import os
 import platform
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -102,13 +103,13 @@ def _code(found: list[Check]) -> Exit:
 async def _checks(registry: Registry, connection: opt.Connection) -> AsyncIterator[Check]:
     yield _versions()
     yield _extras()
-    yield _ledger()
     try:
         adapter = connection.open(registry)
     except ChatleaseError as error:
         yield _problem("adapter", error)
         return
     yield Check("adapter", "ok", f"{adapter.service} at {adapter.origin}")
+    yield _ledger(adapter)
     async with Engine(adapter, ledger="memory") as engine:
         async for check in _service(engine, adapter, connection.account):
             yield check
@@ -152,17 +153,20 @@ def _installed(names: tuple[str, ...]) -> Iterator[str]:
         yield name
 
 
-def _ledger() -> Check:
+def _ledger(adapter: Adapter) -> Check:
     chosen = os.environ.get("CHATLEASE_LEDGER", "")
-    if chosen == "memory" or "://" in chosen:
-        # The address of a database may hold a password.
-        kind = chosen.partition("://")[0]
-        return Check("ledger", "skipped", f"CHATLEASE_LEDGER chooses {kind}; no folder is needed")
+    try:
+        Engine(adapter)
+    except ChatleaseError as error:
+        # What the variable holds is not shown: the address of a database may hold a password.
+        return Check("ledger", "problem", "CHATLEASE_LEDGER names no ledger that this version has", error.hint)
+    if chosen in {"memory", "none"} or "://" in chosen:
+        return Check("ledger", "skipped", f"CHATLEASE_LEDGER is {chosen.partition('://')[0]}; no folder is needed")
     folder = Path(chosen).expanduser().parent if chosen else platformdirs.user_state_path("chatlease", appauthor=False)
     problem = _unwritable(folder)
     if not problem:
         return Check("ledger", "ok", f"{folder} can be written")
-    return Check("ledger", "problem", problem, "Make it writable, or point CHATLEASE_LEDGER elsewhere.")
+    return Check("ledger", "problem", problem, "Make it writable, or set CHATLEASE_LEDGER.")
 
 
 def _unwritable(folder: Path) -> str:
@@ -200,6 +204,8 @@ async def _host(origin: str, credential: Credential | None) -> Check:
         do = "Check the address (--url), the network and the proxy (--proxy)."
         return Check("host", "problem", f"{shown}:{port} cannot be reached ({reason})", do)
     writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
     return Check("host", "ok", f"{shown}:{port} can be reached")
 
 

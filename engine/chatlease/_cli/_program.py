@@ -63,7 +63,7 @@ class Program:
         except (KeyboardInterrupt, asyncio.CancelledError):
             return Exit.INTERRUPTED
         except BrokenPipeError:
-            _forget_stdout()
+            forget_stdout()
             return Exit.INTERRUPTED
         except ChatleaseError as error:
             return self.failed(error)
@@ -81,8 +81,8 @@ def _called(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
     return cast("int | None", asyncio.run(result) if inspect.iscoroutine(result) else result)
 
 
-def _forget_stdout() -> None:
-    # Whoever read our output has gone; the interpreter would complain when it flushes at its end.
+def forget_stdout() -> None:
+    """Send what is still to be written nowhere: its reader has gone, and the interpreter would complain at its end."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

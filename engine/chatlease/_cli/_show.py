@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from chatlease._lifecycle import State
+from chatlease._lifecycle import State, Trigger
 from chatlease._trace import TraceEvent
 from chatlease.errors import ChatleaseError
 from chatlease.events import Event, Pending, PluginStep, Token
@@ -39,7 +39,8 @@ _DOING = {
 }
 """What a step looks like while it is under way."""
 
-_BASICS = frozenset({"session", "service", "account", "chat", "trigger", "source", "dest", "elapsed_s", "http_status"})
+_STEP = {"trigger", "source", "dest", "elapsed_s", "http_request", "http_status"}
+_BASICS = frozenset({"session", "service", "account", "chat"} | _STEP)
 _STYLES = {State.DELETED.value: "green", State.ORPHANED.value: "bold red"}
 
 
@@ -102,9 +103,14 @@ class Screen:
                 self.end_line()
             self.notes.print(self._lines.line(event))
         elif event.event == "session.transition.started":
-            self.status(_DOING.get(event.keys["trigger"], ""))
+            self._step(event.keys["trigger"])
         elif event.event == "session.gate.waiting":
             self.status("waiting for the account's turn")
+
+    def _step(self, trigger: str) -> None:
+        if trigger == Trigger.STOP_RUN.value and self._live:
+            self.end_line()  # no more of this answer is coming, and waiting for its end may take a while
+        self.status(_DOING.get(trigger, ""))
 
     def status(self, text: str) -> None:
         """Change the live line; nothing while an answer stands in the middle of a line."""
@@ -171,15 +177,14 @@ class TraceLines:
 def _transition(keys: dict[str, Any]) -> Text:
     dest = str(keys["dest"])
     line = Text(f"{dest:<17}", style=_STYLES.get(dest, "bold"))
-    line.append(
-        f"{keys['trigger']:<16} {keys.get('http_status', ''):>3}  {milliseconds(keys['elapsed_s'])}", "not bold"
-    )
+    call = f"{keys.get('http_request', ''):<33} {keys.get('http_status', ''):>3}"
+    line.append(f"{keys['trigger']:<16} {call} {milliseconds(keys['elapsed_s'])}", "not bold")
     return line
 
 
 def _other(event: TraceEvent) -> Text:
     style = "yellow" if "error" in event.keys else "dim"
-    first = ("trigger", "http_status")
+    first = ("trigger", "http_request", "http_status")
     keys = {name: value for name, value in event.keys.items() if name in first or name not in _BASICS}
     shown = " ".join(f"{name}={value}" for name, value in keys.items())
     return Text(printable(f"{'':<17}{event.event.removeprefix('session.')} {shown}".rstrip()), style=style)

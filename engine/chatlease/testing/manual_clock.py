@@ -54,9 +54,10 @@ class ManualClock:
         """Call back when the clock has been moved that far."""
         timer = _Timer(self._now + max(seconds, 0.0), callback)
         heapq.heappush(self._timers, (timer.at, next(self._order), timer))
-        if self._autojump and self._idle_passes < 0:
+        if self._autojump:
+            if self._idle_passes < 0:
+                asyncio.get_running_loop().call_soon(self._pass)
             self._idle_passes = 0
-            asyncio.get_running_loop().call_soon(self._pass)
         return timer
 
     async def sleep(self, seconds: float) -> None:
