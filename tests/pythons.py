@@ -64,4 +64,4 @@ def _probe(python: str) -> tuple[str, str] | None:
 
 if __name__ == "__main__":
     for item in find().items():
-        print(*item)  # noqa: T201  (a program's output)
+        print(*item)

@@ -25,6 +25,7 @@ from contextlib import aclosing
 from typing import Any, ClassVar, TypeAlias, TypedDict, cast
 
 from chatlease import Deadlines, format_prompt
+from chatlease import Messages as AnyMessages
 
 from ._provider_completion import Completion, refuse_running_loop
 from ._provider_engines import Question, aclose
@@ -59,8 +60,6 @@ class Message(TypedDict):
 
 Messages: TypeAlias = list[Message]
 """A conversation, oldest message first; ``Messages([...])`` makes one. Any sequence of mappings is accepted."""
-
-AnyMessages: TypeAlias = Sequence[Mapping[str, object]]
 
 
 class AsyncGeneratorProvider(ABC):
@@ -213,7 +212,7 @@ def _rendered(messages: object) -> str:
     given = cast("Sequence[object]", messages)
     if not all(isinstance(message, Mapping) for message in given):
         raise TypeError("every message is a mapping with role and content")
-    return format_prompt(cast("Sequence[Mapping[str, object]]", given))
+    return format_prompt(cast("AnyMessages", given))
 
 
 def _cookies(cookies: object) -> Mapping[str, str]:

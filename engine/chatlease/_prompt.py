@@ -38,5 +38,22 @@ def _pair(message: Mapping[str, object]) -> tuple[str, str]:
 
 
 def prompt_text(prompt: str | Messages) -> str:
-    """Return what is sent for a string or for messages."""
-    return prompt if isinstance(prompt, str) else format_prompt(prompt)
+    """
+    Return what is sent for a string or for messages.
+
+    Raises:
+        UsageError: It cannot be sent: no messages, or a lone surrogate in it (half of a character, often from a cut).
+    """
+    text = prompt if isinstance(prompt, str) else format_prompt(prompt)
+    if not _is_sendable(text):
+        raise UsageError("the prompt holds a lone surrogate, which is no character", hint="Do not cut UTF-16 text.")
+    return text
+
+
+def _is_sendable(text: str) -> bool:
+    # The error is not let out: it would hold the prompt.
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -165,6 +165,15 @@ async def test_messages_are_rendered_and_one_message_is_its_text(engine: Engine)
     assert await engine.ask(several).text() == "System: be kind\nUser: hi\nAssistant:"
 
 
+async def test_a_prompt_that_cannot_be_encoded_is_refused_before_anything_is_sent(
+    engine: Engine, service: FakeService
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        await engine.ask("secret \ud800 text").text()
+    assert "secret" not in f"{caught.value!r} {caught.value.__context__!r} {caught.value.__cause__!r}"
+    assert service.calls.total() == 0
+
+
 async def test_an_answer_is_lazy_and_iterated_once(engine: Engine, service: FakeService) -> None:
     answer = engine.ask("x")
     assert service.calls.total() == 0

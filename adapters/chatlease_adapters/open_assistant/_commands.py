@@ -19,7 +19,7 @@ from chatlease import TraceFile
 from chatlease.errors import UsageError
 
 from . import _demo
-from .service import SESSION_COOKIE, Service, ServiceOptions, running
+from .service import DOCUMENTED, SESSION_COOKIE, Service, ServiceOptions, running
 from .service import serve as run_service
 
 _FAULTS = "What goes wrong, e.g. create_chat=drop:0.1,delete_chat=500:0.05 (step=fault:probability)."
@@ -66,6 +66,7 @@ async def serve(
     Its address is printed on stdout when it listens.
     """
     options = ServiceOptions(
+        models=DOCUMENTED,
         answers=answers.value,
         upstream=upstream,
         upstream_model=model,

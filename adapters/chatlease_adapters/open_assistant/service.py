@@ -35,7 +35,7 @@ from ._service._core import Core, Record
 from ._service._dispatch import Dispatcher
 from ._service._faults import STEPS, Fault, Faults
 from ._service._login import SESSION_COOKIE, Logins
-from ._service._model_list import MODELS
+from ._service._model_list import DOCUMENTED, MODELS
 from ._service._options import Answers, Auth, ServiceOptions
 from ._service._queue import WorkQueue
 from ._service._records import Chat, Message, State
@@ -45,6 +45,7 @@ from ._service._store import Loss, Store
 from ._service._worker import Crew, Worker
 
 __all__ = [
+    "DOCUMENTED",
     "MODELS",
     "SESSION_COOKIE",
     "STEPS",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from ._answers import AnswerSource
+from ._model_list import MODELS
 
 Auth: TypeAlias = Literal["any", "strict"]
 """Whom the service lets in; see `ServiceOptions`."""
@@ -21,6 +22,7 @@ class ServiceOptions:
     How a local service behaves; every default is the recorded server's own where there is one.
 
     Attributes:
+        models: Names of the models offered; those recorded by default.
         workers: How many workers there are at first, each doing one message at a time. 0: nobody answers.
         answers: What they answer: ``lorem`` (random Latin words), ``echo`` (the prompt, word by word), or a source of
             your own (`AnswerSource`). Ignored when ``upstream`` is given.
@@ -52,6 +54,7 @@ class ServiceOptions:
         log_size: How many records the access log keeps.
     """
 
+    models: Collection[str] = MODELS
     workers: int = 1
     answers: Answers | AnswerSource = "lorem"
     upstream: str | None = None

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from ._clock import Clock
-from ._model_list import MODELS, model_config
+from ._model_list import model_config
 from ._options import ServiceOptions
 from ._queue import WorkQueue
 from ._records import FINISHED, Chat, Json, Message, State
@@ -37,6 +37,7 @@ class Rules:
         self._queue = queue
         self._clock = clock
         self._options = options
+        self.models = options.models
         self._rng = rng
         self._windows: dict[str, tuple[float, int]] = {}
 
@@ -98,7 +99,7 @@ class Rules:
         self._count(user)
         fields = check(body, ANSWER)
         model, parent = cast("str", fields["model_config_name"]), cast("str", fields["parent_id"])
-        if model not in MODELS:
+        if model not in self.models:
             raise Refusal(422, f"Model {model} not found")
         self._cancel_others(user, parent)
         prompt = self._store.messages.get(parent)

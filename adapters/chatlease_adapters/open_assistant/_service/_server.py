@@ -87,8 +87,8 @@ def _who(call: Call) -> Answer:
     return server_json(call.user)
 
 
-def _models(_call: Call) -> Answer:
-    return server_json(listing())
+def _models(call: Call) -> Answer:
+    return server_json(listing(call.rules.models))
 
 
 def not_found() -> Reply:

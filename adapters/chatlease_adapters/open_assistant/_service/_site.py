@@ -118,8 +118,8 @@ def _stream(call: Call) -> Answer:
     return call.rules.streamed(call.user, *_ids(call))
 
 
-def _models(_call: Call) -> Answer:
-    return site_json(listing())
+def _models(call: Call) -> Answer:
+    return site_json(listing(call.rules.models))
 
 
 def _vote(call: Call) -> Answer:
