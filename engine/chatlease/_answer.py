@@ -133,7 +133,7 @@ class Answer:
             warnings.warn(
                 f"an answer of {self._session!r} was dropped half read", ResourceWarning, stacklevel=2, source=self
             )
-            self._session.engine.adopt(self._session)
+            self._session.engine.keeper.adopt(self._session)
 
     async def next_piece(self) -> object:
         """Return the next token or event; for `events` and `drain`."""

@@ -68,7 +68,7 @@ def _may_wait(session: Core, cause: BaseException | None) -> bool:
     if session.state in FINAL:
         return True
     if isinstance(cause, GeneratorExit):
-        session.engine.adopt(session)
+        session.engine.keeper.adopt(session)
         return False
     try:
         session.engine.check_loop()
@@ -82,7 +82,7 @@ def _may_wait(session: Core, cause: BaseException | None) -> bool:
 def start(session: Core) -> asyncio.Task[None] | None:
     """Begin to give the chat back, or return the task that does so already; ``None`` when it is done."""
     if session.closing_task is None and session.state not in FINAL:
-        session.closing_task = session.engine.own(_clean_up(session), "chatlease cleanup")
+        session.closing_task = session.engine.keeper.own(_clean_up(session), "chatlease cleanup")
     return session.closing_task
 
 
@@ -107,7 +107,7 @@ async def _clean_up(session: Core) -> None:
     began = session.clock.now()
     budget = Deadline(session.clock, session.deadlines.drain, BudgetSpent)
     session.budget = budget
-    session.engine.watch(session)
+    session.engine.keeper.watch(session)
     try:
         with budget:
             await _quiesce(session)

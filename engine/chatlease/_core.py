@@ -206,7 +206,7 @@ class Core:
         self._open_once()
         self.begin(Interruptible())
         self.end()
-        task = self.own_step = self.engine.own(self.run_step(trigger), f"chatlease {trigger.value}")
+        task = self.own_step = self.engine.keeper.own(self.run_step(trigger), f"chatlease {trigger.value}")
         task.add_done_callback(self._own_step_done)
         await self.wait(task)
         if self.closed and self.state not in FINAL:

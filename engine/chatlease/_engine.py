@@ -13,37 +13,29 @@ Rules that live here:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import os
 import signal
 import warnings
-import weakref
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, cast
+from typing import Any, Self, Unpack, cast
 
 from . import _cleanup
 from ._answer import Answer
-from ._cleanup import BudgetSpent
 from ._clock import Clock, SystemClock
-from ._core import Core
 from ._ids import new_id
-from ._ledger import MemoryLedger
+from ._keeper import Keeper
 from ._logins import Logins
 from ._prompt import Messages
 from ._session import Session
-from ._tasks import own_task, wait_patiently
+from ._settings import DEFAULT, chosen_ledger, chosen_provider, chosen_trace_file
 from ._timers import Timers
 from ._trace import Hook, TraceFile, Tracer
 from .adapter import Adapter, Credential, CredentialProvider, Deadlines, RunOptions
 from .errors import SessionClosed, UsageError
 from .ledger import Ledger
 
-T = TypeVar("T")
-
-_DEFAULT = "default"
-_MEMORY = "memory"
 _forks = 0
 
 
@@ -79,7 +71,7 @@ class Engine:
     def __init__(
         self,
         *adapters: Adapter,
-        ledger: Ledger | str | None = _DEFAULT,
+        ledger: Ledger | str | None = DEFAULT,
         deadlines: Deadlines | None = None,
         credentials: CredentialProvider | Mapping[str, Credential] | None = None,
         hooks: Iterable[Hook] = (),
@@ -90,22 +82,15 @@ class Engine:
             raise UsageError("an engine needs at least one adapter")
         self.deadlines = deadlines or Deadlines()
         self.clock = Timers(clock or SystemClock(), dataclasses.astuple(self.deadlines))
-        self.ledger = _ledger(ledger)
+        self.ledger = chosen_ledger(ledger)
         self.strict_cleanup = strict_cleanup
         self.tracer = Tracer(self.clock, hooks)
-        self._trace_file = self._open_trace()
-        self.logins = Logins(_provider(credentials))
+        self._trace_file: TraceFile | None = None
+        self.logins = Logins(chosen_provider(credentials))
         self._adapters = adapters
         self._loop: asyncio.AbstractEventLoop | None = None
         self._forks = _forks
-        self._closing = False
-        self._hurried = False
-        self._adopted: set[Core] = set()
-        self._sessions: weakref.WeakSet[Core] = weakref.WeakSet()
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._cleanups: weakref.WeakSet[Core] = weakref.WeakSet()
-        self._keeper: asyncio.Task[None] | None = None
-        self._release = asyncio.Event()
+        self.keeper = Keeper(self.clock, self.deadlines.grace, self._close_parts)
 
     # -- sessions -----------------------------------------------------------------------------------------------------
 
@@ -137,7 +122,7 @@ class Engine:
             UsageError: An option that the service does not take, no such service, the engine is not open.
         """
         self.check_loop()
-        if self._closing:
+        if self.keeper.closing:
             raise SessionClosed("the engine is closing or closed")
         adapter = self._adapter(service)
         name = model or adapter.model
@@ -152,7 +137,7 @@ class Engine:
             deadlines=deadlines or self.deadlines,
             options=options,
         )
-        self._sessions.add(session)
+        self.keeper.add(session)
         return session
 
     def ask(
@@ -193,7 +178,7 @@ class Engine:
     @property
     def sessions(self) -> tuple[Session, ...]:
         """The sessions that are not over, in no order."""
-        return tuple(cast("Session", each) for each in self._sessions if not each.over)
+        return tuple(cast("Session", each) for each in self.keeper.sessions)
 
     # -- opening and closing ------------------------------------------------------------------------------------------
 
@@ -203,18 +188,20 @@ class Engine:
         if self.ledger is not None:
             await self.ledger.open()
         self._loop = asyncio.get_running_loop()
-        self._keeper = self._loop.create_task(self._keep(), name="chatlease engine")
+        self._trace_file = chosen_trace_file()
+        if self._trace_file is not None:
+            self.tracer.add(self._trace_file)
+        self.keeper.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if isinstance(error, GeneratorExit):  # the coroutine is being closed: nothing can be awaited any more
-            with contextlib.suppress(RuntimeError):
-                self.loop.call_soon_threadsafe(self._release.set)
+            self.keeper.release()
             return
-        if error is not None and not self._closing:
-            self._hurry()
+        if error is not None and not self.keeper.closing:
+            self.keeper.hurry()
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -225,13 +212,11 @@ class Engine:
         exception, at most ``grace`` from then: what is not deleted by then is handed over. Sessions that their
         users forgot are named in a `ResourceWarning`.
         """
-        if self._loop is None or self._keeper is None:
+        if self._loop is None:
             return
         self.check_loop()
         self._warn_forgotten()
-        self._closing = True
-        self._release.set()
-        await wait_patiently(self._keeper, self.clock, grace=self.deadlines.grace, on_cancel=self._hurry)
+        await self.keeper.closed()
 
     def install_signal_handlers(self) -> None:
         """
@@ -290,78 +275,12 @@ class Engine:
         """Return an id for a session."""
         return new_id(self.clock)
 
-    def own(self, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-        """Run a coroutine in a task of the engine's, which nobody else can cancel."""
-        task = own_task(coroutine, name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    def adopt(self, session: Core) -> None:
-        """Give back a session that its user dropped; may be called from any thread, by the garbage collector."""
-        if self._loop is None:
-            return
-        self._adopted.add(session)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: the ledger keeps the chat
-            self._loop.call_soon_threadsafe(_cleanup.start, session)
-
-    def watch(self, session: Core) -> None:
-        """Remember a session that is being given back, so that it can be hurried."""
-        self._cleanups.add(session)
-        self._adopted.discard(session)
-
     @property
     def forked(self) -> bool:
         """Whether this process is a child of the one that entered the engine."""
         return self._forks != _forks
 
-    # -- the keeper ---------------------------------------------------------------------------------------------------
-
-    async def _keep(self) -> None:
-        """Stand for the engine's own tasks; end when they have, and cancelled only then."""
-        cancelled: asyncio.CancelledError | None = None
-        try:
-            await self._release.wait()
-        except asyncio.CancelledError as error:
-            cancelled = error
-            self._hurry()
-        self._closing = True
-        while self._start_cleanups() or self._tasks:
-            try:
-                await asyncio.wait(set(self._tasks))
-            except asyncio.CancelledError as error:
-                cancelled = error
-                self._hurry()
-        await self._close_parts()
-        if cancelled is not None:
-            raise cancelled
-
-    def _start_cleanups(self) -> bool:
-        everyone = {*self._sessions, *tuple(self._adopted)}
-        started = [_cleanup.start(session) for session in everyone if not session.over]
-        return any(task is not None and not task.done() for task in started)
-
-    def _hurry(self) -> None:
-        """The loop, or the bot, is about to end: no cleanup takes longer than ``grace`` from now."""
-        self._closing = True
-        self._start_cleanups()
-        if self._hurried:
-            return
-        self._hurried = True
-        self.clock.call_later(self.deadlines.grace, self._spend_budgets)
-
-    def _spend_budgets(self) -> None:
-        for session in tuple(self._cleanups):
-            if session.budget is not None:
-                session.budget.interrupt(BudgetSpent())
-
-    def _open_trace(self) -> TraceFile | None:
-        path = os.environ.get("CHATLEASE_TRACE")
-        if not path:
-            return None
-        file = TraceFile(path)
-        self.tracer.add(file)
-        return file
+    # -- inside -------------------------------------------------------------------------------------------------------
 
     async def _close_parts(self) -> None:
         for adapter in self._adapters:
@@ -371,8 +290,8 @@ class Engine:
         self.clock.close()
 
     def _warn_forgotten(self) -> None:
-        forgotten = [session for session in self._sessions if _cleanup.is_left(session)]
-        if forgotten and not self._closing:
+        forgotten = [session for session in self.keeper.sessions if _cleanup.is_left(session)]
+        if forgotten and not self.keeper.closing:
             names = ", ".join(session.id for session in forgotten[:3])
             warnings.warn(
                 f"{len(forgotten)} sessions were not closed ({names}...)",
@@ -389,29 +308,3 @@ class Engine:
                 return adapter
         names = ", ".join(adapter.service for adapter in self._adapters)
         raise UsageError(f"the engine has no service {service!r}; it has {names}")
-
-
-def _ledger(ledger: Ledger | str | None) -> Ledger | None:
-    if ledger == _DEFAULT:
-        ledger = os.environ.get("CHATLEASE_LEDGER") or _MEMORY
-    if ledger == _MEMORY:
-        return MemoryLedger()
-    if ledger == "none":
-        return None
-    if isinstance(ledger, str):
-        # The value is not shown: it may be an address with a password.
-        raise UsageError(
-            "the ledger named (by ledger= or CHATLEASE_LEDGER) is none that there is",
-            hint='Give "memory", "none", a ledger object, or None.',
-        )
-    return ledger
-
-
-def _provider(credentials: CredentialProvider | Mapping[str, Credential] | None) -> CredentialProvider | None:
-    if not isinstance(credentials, Mapping):
-        return credentials
-
-    def provide(_service: str, account: str, /) -> Credential | None:
-        return credentials.get(account)
-
-    return provide

@@ -165,6 +165,7 @@ WITH_CHAT: frozenset[State] = frozenset(
 )
 """States in which a chat of ours exists at the service."""
 
+_MAYBE_CREATED = frozenset({Create.UNKNOWN, Create.CREATED})
 _MAYBE_RUNNING = frozenset({Run.GOING, Run.UNKNOWN})
 
 TABLE: tuple[Row, ...] = (
@@ -230,8 +231,8 @@ TABLE: tuple[Row, ...] = (
         Trigger.HAND_OVER,
         State.COOKIES_READY,
         to=State.ORPHANED,
-        when="create unknown",
-        guard=lambda facts: facts.create is Create.UNKNOWN,
+        when="create unknown, or cut at its end",
+        guard=lambda facts: facts.create in _MAYBE_CREATED,
         call=False,
     ),
     _row(
@@ -296,7 +297,7 @@ def cleanup_path(state: State, run: Run, create: Create) -> tuple[Trigger, ...]:
     """
     if state in FINAL:
         return ()
-    if state is State.COOKIES_READY and create is Create.UNKNOWN:
+    if state is State.COOKIES_READY and create in _MAYBE_CREATED:
         return (Trigger.HAND_OVER,)
     if state not in WITH_CHAT:
         return (Trigger.ABANDON,)

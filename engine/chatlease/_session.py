@@ -270,7 +270,7 @@ class Session(Core):
         if not _cleanup.is_left(self):
             return
         warnings.warn(f"{self!r} was never closed; its chat is given back", ResourceWarning, stacklevel=2, source=self)
-        self.engine.adopt(self)
+        self.engine.keeper.adopt(self)
 
     def _check_harmless(self) -> None:
         harmful = self.adapter.capabilities.deletion_during_run == "harmful"

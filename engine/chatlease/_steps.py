@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import _failpoints
 from ._gate import gate_of, rate_limited
 from ._interrupt import Deadline
-from ._lifecycle import Create, Run, Trigger
+from ._lifecycle import Create, Run, State, Trigger
 from ._retry import retry_unsent
 from .adapter import Call
 from .errors import Busy, NotAuthenticated, RateLimited, ServiceError, StreamStalled, Unavailable
@@ -255,6 +255,8 @@ async def hand_over(session: Core) -> None:
     session.end_turn()
     ledger = session.engine.ledger
     if ledger is not None:
+        if session.chat is not None and session.state is State.COOKIES_READY:
+            await ledger.bound(session.id, session.chat)  # the create step was cut between the reply and this
         await ledger.hand_over(session.id, attempts=session.attempts, error_code=session.error_code)
 
 

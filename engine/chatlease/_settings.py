@@ -1,0 +1,69 @@
+"""What an engine is told by its arguments, and else by the environment.
+
+The whole table of variables is in README.md; those of the engine are ``CHATLEASE_LEDGER`` and ``CHATLEASE_TRACE``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from ._ledger import MemoryLedger
+from ._trace import TraceFile
+from .adapter import Credential, CredentialProvider
+from .errors import UsageError
+from .ledger import Ledger
+
+DEFAULT = "default"
+"""The ledger that ``CHATLEASE_LEDGER`` names, else the one in memory."""
+
+_MEMORY = "memory"
+
+
+def chosen_ledger(ledger: Ledger | str | None) -> Ledger | None:
+    """
+    Return the ledger that an argument, or else the environment, names.
+
+    Raises:
+        UsageError: There is no such ledger.
+    """
+    if ledger == DEFAULT:
+        ledger = os.environ.get("CHATLEASE_LEDGER") or _MEMORY
+    if ledger == _MEMORY:
+        return MemoryLedger()
+    if ledger == "none":
+        return None
+    if isinstance(ledger, str):
+        # The value is not shown: it may be an address with a password.
+        raise UsageError(
+            "the ledger named (by ledger= or CHATLEASE_LEDGER) is none that there is",
+            hint='Give "memory", "none", a ledger object, or None.',
+        )
+    return ledger
+
+
+def chosen_provider(credentials: CredentialProvider | Mapping[str, Credential] | None) -> CredentialProvider | None:
+    """Return credentials given as a mapping of accounts as a function."""
+    if not isinstance(credentials, Mapping):
+        return credentials
+
+    def provide(_service: str, account: str, /) -> Credential | None:
+        return credentials.get(account)
+
+    return provide
+
+
+def chosen_trace_file() -> TraceFile | None:
+    """
+    Return the trace file that the environment names, opened.
+
+    Raises:
+        UsageError: It cannot be opened.
+    """
+    path = os.environ.get("CHATLEASE_TRACE")
+    if not path:
+        return None
+    try:
+        return TraceFile(path)
+    except OSError as error:
+        raise UsageError(f"the trace file that CHATLEASE_TRACE names cannot be opened ({error.strerror})") from error

@@ -1,0 +1,695 @@
+"""Giving a chat back: how often it is tried, what is left when it fails, and what the caller sees of it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import multiprocessing
+import os
+import threading
+import warnings
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from typing import Any, Literal
+
+import pytest
+
+from chatlease import Answer, Credential, Deadlines, Engine, MemoryLedger, Session, State
+from chatlease.adapter import Call, Capabilities
+from chatlease.errors import (
+    CleanupFailed,
+    LedgerUnavailable,
+    NotAuthenticated,
+    Rejected,
+    SessionClosed,
+    StepInFlight,
+    Unavailable,
+    UsageError,
+)
+from chatlease.events import Batch, Pending
+from chatlease.ledger import Entry, EntryState
+from chatlease.testing import HANG, FakeService, Fault, ManualClock, capture_trace
+
+from .paced import collect
+
+PROMPT = "one two"
+BROKEN = Unavailable("out of order", status=503)
+FOREVER = [BROKEN] * 1000
+
+
+class Ledger(MemoryLedger):
+    """A ledger whose writes can fail."""
+
+    def __init__(self, *failing: str) -> None:
+        super().__init__()
+        self.failing = set(failing)
+
+    async def intent(self, entry: Entry) -> None:
+        self._check("intent")
+        await super().intent(entry)
+
+    async def bound(self, entry: str, chat: str) -> None:
+        self._check("bound")
+        await super().bound(entry, chat)
+
+    async def hand_over(self, entry: str, *, attempts: int, error_code: str) -> None:
+        self._check("hand_over")
+        await super().hand_over(entry, attempts=attempts, error_code=error_code)
+
+    def _check(self, write: str) -> None:
+        if write in self.failing:
+            raise LedgerUnavailable("the disk is full")
+
+
+@asynccontextmanager
+async def opened(
+    service: FakeService, clock: ManualClock, ledger: MemoryLedger | None, *, strict: bool = False
+) -> AsyncGenerator[Engine]:
+    async with Engine(service, clock=clock, ledger=ledger, strict_cleanup=strict) as engine:
+        yield engine
+    assert service.lost_messages == 0
+    assert not engine.keeper._tasks
+
+
+async def with_chat(engine: Engine) -> Session:
+    """A session that has created its chat."""
+    session = engine.session(prompt=PROMPT)
+    await session.ready_cookies()
+    await session.create_chat()
+    return session
+
+
+async def entries(ledger: MemoryLedger) -> list[Entry]:
+    return list(await ledger.open_entries())
+
+
+# -- deleting ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_delete_that_fails_is_tried_again_with_growing_pauses(service: FakeService, clock: ManualClock) -> None:
+    service.fail("delete_chat", *[BROKEN] * 6)
+    async with opened(service, clock, Ledger()) as engine:
+        with capture_trace(engine) as trace:
+            assert await engine.ask(PROMPT).text() == PROMPT
+        tries = [event.at for event in trace if event.event == "session.call.retried"]
+        pauses = [later - earlier for earlier, later in pairwise(tries)]
+        assert service.calls["delete_chat"] == 7
+        assert all(later > earlier for earlier, later in pairwise(pauses[:4]))
+        assert not service.chats
+
+
+@pytest.mark.parametrize("fault", [BROKEN, Fault(delay_s=float("inf"))])
+async def test_a_delete_that_never_succeeds_is_handed_over_within_drain(
+    service: FakeService, clock: ManualClock, fault: Fault | Unavailable
+) -> None:
+    ledger = Ledger()
+    service.fail("delete_chat", *[fault] * 1000)
+    async with opened(service, clock, ledger) as engine:
+        session = await with_chat(engine)
+        began = clock.now()
+        with capture_trace(engine) as trace:
+            await session.aclose()
+        assert clock.now() - began <= Deadlines().drain
+        assert session.state is State.ORPHANED
+        [entry] = await entries(ledger)
+        assert (entry.chat, entry.orphaned, entry.state) == (session.chat, True, EntryState.BOUND)
+        assert entry.attempts == session.attempts > 0
+        assert entry.error_code in {"http-503", "deadline-call"}
+        assert trace.names()[-1] == "session.cleanup.handed_over"
+
+
+@pytest.mark.parametrize("error", [Rejected("not yours", status=403), NotAuthenticated("no", status=401)])
+async def test_a_delete_that_is_refused_for_good_is_handed_over_at_once(
+    service: FakeService, clock: ManualClock, error: Rejected
+) -> None:
+    ledger = Ledger()
+    service.fail("delete_chat", *[error] * 9)
+    async with opened(service, clock, ledger) as engine:
+        session = await with_chat(engine)
+        began = clock.now()
+        await session.aclose()
+        assert (session.state, clock.now() - began) == (State.ORPHANED, 0)
+        [entry] = await entries(ledger)
+        assert (entry.orphaned, entry.error_code) == (True, error.code)
+
+
+async def test_a_chat_that_is_gone_already_counts_as_deleted(service: FakeService, clock: ManualClock) -> None:
+    ledger = Ledger()
+    async with opened(service, clock, ledger) as engine:
+        session = await with_chat(engine)
+        service.chats.clear()
+        await session.aclose()
+        assert session.state is State.DELETED
+        assert await entries(ledger) == []
+
+
+@pytest.mark.parametrize("broken", ["delete_chat", "stop_run", "read_answer"])
+async def test_an_adapter_that_breaks_its_contract_costs_no_chat_and_no_turn(clock: ManualClock, broken: str) -> None:
+    class Broken(FakeService):
+        async def _begin(self, step: str, call: Call | None = None) -> Fault:
+            if step == broken:
+                raise KeyError("an error that an adapter must not raise")
+            return await super()._begin(step, call)
+
+    able = Capabilities(client_key=True, stopping=True, deletion_during_run="harmful", runs_per_account=1)
+    service, ledger = Broken(clock=clock, answer_s=1e9, pending=1, capabilities=able), Ledger()
+    async with opened(service, clock, ledger) as engine:
+        session = await with_chat(engine)
+        await session.send_prompt(PROMPT)
+        await session.queue_assistant()
+        await session.aclose()
+        assert session.state is State.ORPHANED
+        assert session.gate is None
+        [entry] = await entries(ledger)
+        assert (entry.orphaned, entry.chat, entry.error_code) == (True, session.chat, "KeyError")
+
+
+async def test_a_chat_that_cannot_even_be_handed_over_keeps_its_entry_and_its_turn_is_free(
+    service: FakeService, clock: ManualClock
+) -> None:
+    ledger = Ledger("hand_over")
+    service.fail("delete_chat", *FOREVER)
+    async with opened(service, clock, ledger) as engine:
+        session = await with_chat(engine)
+        await session.aclose()
+        assert session.over
+        [entry] = await entries(ledger)
+        assert (entry.chat, entry.state) == (session.chat, EntryState.BOUND)
+        with pytest.raises(SessionClosed):
+            await session.send_prompt(PROMPT)
+
+
+# -- what the caller sees ---------------------------------------------------------------------------------------------
+
+
+async def test_without_a_ledger_a_chat_that_is_left_is_cleanup_failed(service: FakeService, clock: ManualClock) -> None:
+    service.fail("delete_chat", *FOREVER)
+    async with opened(service, clock, None) as engine:
+        session = await with_chat(engine)
+        with pytest.raises(CleanupFailed) as caught:
+            await session.aclose()
+        assert (caught.value.chat, caught.value.attempts) == (session.chat, session.attempts)
+        assert caught.value.attempts > 3
+        assert "http-503" in str(caught.value)
+
+
+async def test_without_a_ledger_a_whole_answer_ends_with_cleanup_failed(
+    service: FakeService, clock: ManualClock
+) -> None:
+    service.fail("delete_chat", *FOREVER)
+    async with opened(service, clock, None) as engine:
+        answer = engine.ask(PROMPT)
+        with pytest.raises(CleanupFailed):
+            await answer.text()
+        assert answer.final is not None
+        assert answer.final.text == PROMPT
+
+
+async def test_with_a_ledger_a_chat_that_is_left_is_not_the_callers_trouble(
+    service: FakeService, clock: ManualClock
+) -> None:
+    service.fail("delete_chat", *FOREVER)
+    ledger = Ledger()
+    async with opened(service, clock, ledger) as engine:
+        assert await engine.ask(PROMPT).text() == PROMPT
+    assert len(await entries(ledger)) == 1
+
+
+async def test_unless_the_engine_is_strict(service: FakeService, clock: ManualClock) -> None:
+    service.fail("delete_chat", *FOREVER)
+    async with opened(service, clock, Ledger(), strict=True) as engine:
+        with pytest.raises(CleanupFailed):
+            await engine.ask(PROMPT).text()
+
+
+@pytest.mark.parametrize("strict", [False, True])
+async def test_the_callers_own_exception_is_never_hidden_and_has_one_note(
+    service: FakeService, clock: ManualClock, *, strict: bool
+) -> None:
+    service.fail("delete_chat", *FOREVER)
+    async with opened(service, clock, None, strict=strict) as engine:
+        session = await with_chat(engine)
+        with pytest.raises(ZeroDivisionError) as caught:
+            async with session:
+                raise ZeroDivisionError
+        assert len(caught.value.__notes__) == 1
+        assert session.chat is not None
+        assert session.chat in caught.value.__notes__[0]
+        await session.wait_closed()
+
+
+async def test_a_failed_whole_answer_in_a_block_has_one_note(service: FakeService, clock: ManualClock) -> None:
+    service.fail("delete_chat", *[Rejected("no", status=403)] * 9)
+    service.fail("send_prompt", Rejected("no", status=400))
+    async with opened(service, clock, Ledger()) as engine:
+        with pytest.raises(Rejected) as caught:
+            async with engine.ask(PROMPT) as answer:
+                await answer.text()
+        assert len(caught.value.__notes__) == 1
+        assert "the ledger keeps it for a sweeper" in caught.value.__notes__[0]
+
+
+async def test_a_cancelled_caller_waits_for_grace_counted_from_its_cancellation(clock: ManualClock) -> None:
+    """Law 4: a create is answered after 8 s, its caller cancelled after 6: it waits for the reply."""
+    service = FakeService(clock=clock)
+    service.fail("create_chat", Fault(delay_s=8))
+    async with opened(service, clock, Ledger()) as engine:
+        session = engine.session()
+        await session.ready_cookies()
+        began = clock.now()
+        create = asyncio.create_task(session.create_chat())
+        clock.call_later(6, create.cancel)
+        await asyncio.wait({create})
+        assert create.cancelled()
+        assert clock.now() - began == 8
+        assert session.state is State.CHAT_CREATED
+        await session.aclose()
+    assert not service.chats
+
+
+async def test_a_delete_by_hand_is_never_cut_in_the_middle(clock: ManualClock) -> None:
+    """Its caller is cancelled, twice, and waits for the reply; nothing is deleted twice."""
+    service = FakeService(clock=clock)
+    service.fail("delete_chat", Fault(delay_s=3, when="after"))
+    async with opened(service, clock, Ledger()) as engine:
+        session = await with_chat(engine)
+        began = clock.now()
+        delete = asyncio.create_task(session.delete_chat())
+        for seconds in (1, 2):
+            clock.call_later(seconds, delete.cancel)
+        await asyncio.wait({delete})
+        assert delete.cancelled()
+        assert (session.state, clock.now() - began) == (State.DELETED, 3)
+        await session.aclose()
+        assert service.calls["delete_chat"] == 1
+
+
+# -- stopping ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("deletion", ["harmful", "safe"])
+async def test_a_run_that_does_not_stop_is_deleted_only_where_that_is_safe(
+    clock: ManualClock, deletion: Literal["harmful", "safe"]
+) -> None:
+    able = Capabilities(client_key=True, deletion_during_run=deletion)
+    service, ledger = FakeService(clock=clock, answer_s=1e9, capabilities=able), Ledger()
+    async with Engine(service, clock=clock, ledger=ledger) as engine:
+        session = await with_chat(engine)
+        await session.send_prompt(PROMPT)
+        await session.queue_assistant()
+        await session.aclose()
+        assert session.state is (State.ORPHANED if deletion == "harmful" else State.DELETED)
+    assert len(service.chats) == len(await entries(ledger)) == (deletion == "harmful")
+    assert service.lost_messages == (deletion == "safe")
+
+
+async def test_a_chat_with_a_run_going_is_not_deleted_by_hand_where_that_does_harm(clock: ManualClock) -> None:
+    service = FakeService(clock=clock, answer_s=9)
+    async with opened(service, clock, Ledger()) as engine:
+        session = await with_chat(engine)
+        await session.send_prompt(PROMPT)
+        await session.queue_assistant()
+        with pytest.raises(UsageError, match="would harm another user"):
+            await session.delete_chat()
+        assert service.calls["delete_chat"] == 0
+        await session.aclose()
+        assert session.state is State.DELETED
+
+
+# -- the ledger -------------------------------------------------------------------------------------------------------
+
+
+async def test_without_a_durable_intent_nothing_is_sent(service: FakeService, clock: ManualClock) -> None:
+    ledger = Ledger("intent")
+    async with opened(service, clock, ledger) as engine:
+        with pytest.raises(LedgerUnavailable):
+            await engine.ask(PROMPT).text()
+        assert service.calls["create_chat"] == 0
+    assert await entries(ledger) == []
+
+
+async def test_a_chat_whose_id_cannot_be_written_down_is_deleted(service: FakeService, clock: ManualClock) -> None:
+    ledger = Ledger("bound")
+    async with opened(service, clock, ledger) as engine:
+        session = engine.session()
+        await session.ready_cookies()
+        with pytest.raises(LedgerUnavailable):
+            await session.create_chat()
+        with pytest.raises(UsageError):
+            await session.send_prompt(PROMPT)
+        await session.aclose()
+        assert session.state is State.DELETED
+    assert not service.chats
+    assert await entries(ledger) == []
+
+
+# -- logins -----------------------------------------------------------------------------------------------------------
+
+
+class Expiring(FakeService):
+    """Accepts the login that its source gives at the second time of asking."""
+
+    def __init__(self, clock: ManualClock, good: str = "new") -> None:
+        super().__init__(clock=clock)
+        self.asked: list[Credential | None] = []
+        self.good = good
+
+    async def ready_cookies(self, account: str | None, rejected: Credential | None) -> Credential:
+        self.asked.append(rejected)
+        if rejected is None:
+            return Credential(cookies={"login": "old"})
+        if self.good == "":
+            raise NotAuthenticated("no login in the browser")
+        return Credential(cookies={"login": self.good})
+
+    async def create_chat(self, call: Call, client_key: str) -> str:
+        if call.login.credential.cookies["login"] == "old":
+            self.calls["create_chat"] += 1
+            raise NotAuthenticated("refused", status=401)
+        return await super().create_chat(call, client_key)
+
+
+async def test_a_refused_login_is_dropped_and_its_source_asked_once_more(clock: ManualClock) -> None:
+    service = Expiring(clock)
+    async with opened(service, clock, Ledger()) as engine:
+        assert await engine.ask(PROMPT).text() == PROMPT
+        assert await engine.ask(PROMPT).text() == PROMPT
+        assert [rejected is not None for rejected in service.asked] == [False, True]
+        assert service.calls["create_chat"] == 3
+
+
+@pytest.mark.parametrize("good", ["old", ""])
+async def test_a_login_that_stays_refused_is_not_authenticated_and_leaves_no_entry(
+    clock: ManualClock, good: str
+) -> None:
+    service, ledger = Expiring(clock, good), Ledger()
+    async with opened(service, clock, ledger) as engine:
+        answer = engine.ask(PROMPT)
+        with pytest.raises(NotAuthenticated):
+            await answer.text()
+        assert answer.session.state is State.DELETED
+        assert service.calls["create_chat"] == 1
+    assert await entries(ledger) == []
+
+
+async def test_a_given_credential_that_is_refused_is_not_authenticated(clock: ManualClock) -> None:
+    service = Expiring(clock)
+    async with opened(service, clock, Ledger()) as engine:
+        with pytest.raises(NotAuthenticated):
+            await engine.ask(PROMPT, credential=Credential(cookies={"login": "old"})).text()
+        assert service.asked == []
+
+
+async def test_a_chat_is_only_deleted_with_the_account_that_made_it(clock: ManualClock) -> None:
+    """Another login would be told 404, which looks like success."""
+
+    class Renamed(FakeService):
+        async def ready_cookies(self, account: str | None, rejected: Credential | None) -> Credential:
+            return Credential(cookies={"login": "other" if rejected else "first"})
+
+    service, ledger = Renamed(clock=clock), Ledger()
+    service.fail("delete_chat", NotAuthenticated("expired", status=401))
+    async with opened(service, clock, ledger) as engine:
+        session = await with_chat(engine)
+        await session.aclose()
+        assert session.state is State.ORPHANED
+    assert len(service.chats) == len(await entries(ledger)) == 1
+
+
+# -- misuse -----------------------------------------------------------------------------------------------------------
+
+
+async def test_an_engine_is_entered_once_and_used_only_while_it_is_open(
+    service: FakeService, clock: ManualClock
+) -> None:
+    engine = Engine(service, clock=clock)
+    with pytest.raises(UsageError, match="not open"):
+        engine.session()
+    async with engine:
+        with pytest.raises(UsageError, match="entered once"):
+            await engine.__aenter__()
+        session = engine.session()
+    for use in (engine.session, lambda: engine.ask(PROMPT)):
+        with pytest.raises(SessionClosed):
+            use()
+    with pytest.raises(UsageError):
+        await session.ready_cookies()
+    with pytest.raises(UsageError, match="entered once"):
+        await engine.__aenter__()
+    await engine.aclose()
+
+
+async def test_another_loop_is_a_usage_error_and_the_session_lives_on(service: FakeService, clock: ManualClock) -> None:
+    async with opened(service, clock, Ledger()) as engine:
+        session = await with_chat(engine)
+        answer = engine.ask(PROMPT)
+        seen: list[BaseException] = []
+
+        async def use(action: Callable[[], Coroutine[Any, Any, object]]) -> None:
+            try:
+                await action()
+            except UsageError as error:
+                seen.append(error)
+
+        def elsewhere() -> None:
+            for action in (session.send_prompt, session.aclose, session.step, answer.text, answer.aclose):
+                asyncio.run(use(action))
+            with pytest.raises(UsageError):
+                engine.session()
+
+        await asyncio.to_thread(elsewhere)
+        assert len(seen) == 5
+        assert not session.closed
+        assert (await session.send_prompt()).dest is State.PROMPT_SENT
+        await session.aclose()
+
+
+async def test_a_half_read_answer_is_not_harmed_by_another_loop_or_a_second_reader(
+    service: FakeService, clock: ManualClock
+) -> None:
+    script: list[Batch] = [("one ",), (Pending(1, 1),), ("two",)]
+    service._batches = script
+    service._answer_s = 2
+    async with opened(service, clock, Ledger()) as engine:
+        answer = engine.ask(PROMPT)
+        first = await anext(aiter(answer))
+
+        def elsewhere() -> None:
+            with pytest.raises(UsageError):
+                asyncio.run(answer.text())
+
+        await asyncio.to_thread(elsewhere)
+        rest: list[str] = []
+        reading = asyncio.create_task(_rest(answer, rest))
+        await asyncio.sleep(0)
+        with pytest.raises(StepInFlight):
+            await answer.text()
+        await reading
+        assert first + "".join(rest) == PROMPT
+
+
+async def _rest(answer: Answer, given: list[str]) -> None:
+    while True:
+        try:
+            given.append(await anext(answer))
+        except StopAsyncIteration:
+            return
+
+
+async def test_asking_does_nothing_before_the_answer_is_iterated(service: FakeService, clock: ManualClock) -> None:
+    async with opened(service, clock, Ledger()) as engine:
+        answer = engine.ask(PROMPT)
+        await clock.sleep(100)
+        assert not service.calls
+        await answer.aclose()
+        assert not service.calls
+        assert answer.session.state is State.DELETED
+        with pytest.raises(UsageError):
+            await collect(answer, [])
+        dropped: Answer | None = engine.ask(PROMPT)
+        assert dropped is not None
+        dropped = None
+        gc.collect()
+
+
+async def test_an_answer_is_iterated_once(service: FakeService, clock: ManualClock) -> None:
+    async with opened(service, clock, Ledger()) as engine:
+        answer = engine.ask(PROMPT)
+        given: list[str] = []
+        await collect(answer, given)
+        assert "".join(given) == PROMPT
+        for again in (aiter, Answer.events):
+            with pytest.raises(UsageError, match="iterated once"):
+                again(answer)
+        assert await answer.text() == PROMPT
+        assert service.calls["create_chat"] == 1
+
+
+# -- what is forgotten ------------------------------------------------------------------------------------------------
+
+
+async def test_a_dropped_session_is_given_back_with_a_warning(service: FakeService, clock: ManualClock) -> None:
+    async with opened(service, clock, Ledger()) as engine:
+        session: Session | None = await with_chat(engine)
+        assert session is not None
+        with pytest.warns(ResourceWarning, match="never closed"):
+            session = None
+        await clock.settle()
+        assert not service.chats
+
+
+async def test_a_session_dropped_in_the_middle_of_its_answer_is_given_back(
+    service: FakeService, clock: ManualClock
+) -> None:
+    service._batches = [("one ",), HANG]
+    service._answer_s = 3
+    async with opened(service, clock, Ledger()) as engine:
+        answer: Answer | None = engine.ask(PROMPT)
+        assert answer is not None
+        assert await anext(aiter(answer)) == "one "
+        with pytest.warns(ResourceWarning, match="dropped half read"):
+            answer = None
+        await clock.sleep(10)
+        assert not service.chats
+
+
+async def test_an_engine_that_is_closed_with_sessions_open_names_them(service: FakeService, clock: ManualClock) -> None:
+    ledger = Ledger()
+    engine = Engine(service, clock=clock, ledger=ledger)
+    with pytest.warns(ResourceWarning, match="not closed") as caught:
+        async with engine:
+            session = await with_chat(engine)
+    assert session.id in str(caught[0].message)
+    assert session.state is State.DELETED
+    assert not service.chats
+
+
+async def test_what_is_closed_properly_warns_of_nothing(service: FakeService, clock: ManualClock) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        async with opened(service, clock, Ledger()) as engine:
+            assert await engine.ask(PROMPT).text() == PROMPT
+            async with engine.session() as session:
+                assert await session.ask(PROMPT).text() == PROMPT
+            del session
+            gc.collect()
+
+
+async def test_a_finished_session_is_freed_without_the_garbage_collector(
+    service: FakeService, clock: ManualClock
+) -> None:
+    async with opened(service, clock, Ledger()) as engine:
+        gc.disable()
+        try:
+            for _ in range(5):
+                assert await engine.ask(PROMPT).text() == PROMPT
+            await clock.settle()
+            assert len(engine.keeper._sessions) == 0
+        finally:
+            gc.enable()
+
+
+async def test_a_coroutine_that_is_closed_from_outside_is_no_reason_to_await(clock: ManualClock) -> None:
+    """What a loop that was stopped without cancelling its tasks does to them when they are collected."""
+    service = FakeService(clock=clock, batches=[HANG], answer_s=1)
+    async with opened(service, clock, Ledger()) as engine:
+        answer = engine.ask(PROMPT)
+        reading = answer.text()
+        await asyncio.wait({asyncio.ensure_future(_drive(reading, 30))})
+        reading.close()
+        await answer.aclose()
+        assert not service.chats
+
+
+async def _drive(coroutine: Coroutine[Any, Any, object], passes: int) -> None:
+    """Run a coroutine by hand for a while, and leave it where it is."""
+    for _ in range(passes):
+        future: asyncio.Future[object] | None = coroutine.send(None)
+        if future is None:
+            await asyncio.sleep(0)
+            continue
+        future._asyncio_future_blocking = False
+        done, _ = await asyncio.wait({future}, timeout=0.01)
+        if not done:
+            return
+
+
+# -- a fork -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+async def test_a_forked_childs_sessions_are_closed_objects_that_send_nothing(clock: ManualClock) -> None:
+    service = FakeService(clock=clock, tokens=["one ", "two"], answer_s=5)
+    async with opened(service, clock, Ledger()) as engine:
+        session = await with_chat(engine)
+        answer = engine.ask(PROMPT)
+        assert await anext(aiter(answer)) == "one "
+        sent = dict(service.calls)
+
+        async def use(action: Callable[[], Coroutine[Any, Any, object]]) -> str:
+            try:
+                await action()
+            except BaseException as error:  # noqa: BLE001  (whatever it is, it is compared)
+                return type(error).__name__
+            return "nothing"
+
+        async def block() -> None:
+            async with session:
+                pass
+
+        async def in_child() -> list[str]:
+            actions = (session.step, session.aclose, block, answer.text, answer.aclose, engine.aclose)
+            seen = [await use(action) for action in actions]
+            for _ in range(50):
+                await asyncio.sleep(0)
+            return seen
+
+        def child() -> None:
+            asyncio.events._set_running_loop(None)
+            seen = asyncio.run(in_child())
+            ours.send((seen, dict(service.calls) == sent, len(service.chats)))
+
+        theirs, ours = multiprocessing.Pipe(duplex=False)
+        process = os.fork()
+        if process == 0:
+            code = 1
+            try:
+                child()
+                code = 0
+            finally:
+                os._exit(code)
+        ours.close()
+        seen, nothing_sent, chats = await asyncio.to_thread(theirs.recv)
+        await asyncio.to_thread(os.waitpid, process, 0)
+        assert seen == ["SessionClosed"] * 6
+        assert nothing_sent
+        assert chats == 2
+        assert not session.closed
+        await answer.aclose()
+        await session.aclose()
+    assert not service.chats
+
+
+def test_threads_do_not_share_an_engine() -> None:
+    """`adopt` may come from any thread, by the garbage collector: the session is given back on its own loop."""
+    service, ledger = FakeService(), MemoryLedger()
+
+    async def main() -> None:
+        async with Engine(service, ledger=ledger) as engine:
+            session = engine.session()
+            await session.ready_cookies()
+            await session.create_chat()
+            box = [session]
+            del session
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                thread = threading.Thread(target=box.clear)
+                thread.start()
+                await asyncio.to_thread(thread.join)
+            while service.chats:  # noqa: ASYNC110  (the service has no event for it)
+                await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(main(), 10))
+    assert not service.chats
