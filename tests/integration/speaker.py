@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,7 +53,7 @@ class Speaker:
 
 
 @contextmanager
-def served_from_another_thread(**changes: Any) -> Iterator[Service]:
+def served_from_another_thread(**changes: Any) -> Generator[Service]:
     """A local service for programs that have event loops of their own, or none."""
     started = threading.Event()
     stop: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
