@@ -115,10 +115,13 @@ class _Reader:
             self._thread = threading.Thread(target=context.run, args=(self._run,), name="chatlease completion")
             self._thread.start()
         try:
-            return self._pieces.get()
+            piece = self._pieces.get()
         except BaseException:
             self.stop()
             raise
+        if not isinstance(piece, str):
+            self._pieces.put(piece)  # another thread that waits, against the rule, must not wait for ever
+        return piece
 
     def stop(self) -> None:
         """Have the reading end, without waiting for that."""

@@ -13,40 +13,17 @@ Rules that live here:
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Generator, MutableMapping
+from collections.abc import AsyncGenerator, Generator
 from types import TracebackType
 from typing import Any, Self
 
-import structlog
-
-from chatlease import Answer
+from chatlease import Answer, get_logger
 from chatlease.adapter import Adapter
 from chatlease.errors import ChatleaseError, ServiceError, SessionClosed, StepInFlight
 
 from ._provider_engines import Host, Question, host_of
 
-_stdlib = logging.getLogger("chatlease.provider")
-_RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
-
-
-def _rename_reserved(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for key in _RESERVED & event.keys():
-        event[f"{key}_"] = event.pop(key)
-    return event
-
-
-logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
-    _stdlib,
-    processors=[
-        structlog.stdlib.filter_by_level,
-        structlog.contextvars.merge_contextvars,
-        _rename_reserved,
-        structlog.stdlib.render_to_log_kwargs,
-    ],
-    wrapper_class=structlog.stdlib.BoundLogger,
-    context_class=dict,
-    cache_logger_on_first_use=False,
-)
+logger = get_logger("chatlease.provider")
 """
 Writes to the stdlib logger ``chatlease.provider``; its keys are attributes of the log record.
 
@@ -189,7 +166,7 @@ class AsyncResult(AsyncGenerator[str, None]):
             self._log(logging.INFO, "provider.answer.closed")
 
     def _log(self, level: int, event: str, **keys: object) -> None:
-        if _stdlib.isEnabledFor(level):
+        if logger.isEnabledFor(level):
             basics = {"origin": self._adapter.origin, "model": self._question.model, "token_count": self._token_count}
             logger.log(level, event, **basics, **keys)
 

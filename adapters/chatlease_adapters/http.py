@@ -254,6 +254,9 @@ class HttpClient:
         )
         response = await _mapped(request, url)
         call.http_status = response.status
+        if response.status < 200:  # noqa: PLR2004  (101, and what no server may say: neither is an answer)
+            response.close()
+            raise ProtocolChanged("an HTTP answer", "a status that ends none", status=response.status)
         if 300 <= response.status < 400:  # noqa: PLR2004  (the redirects)
             response.close()
             raise _redirect(response)

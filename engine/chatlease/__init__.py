@@ -9,6 +9,7 @@ file to read first. Public are the names below and the modules `chatlease.adapte
 from __future__ import annotations
 
 from ._answer import Answer
+from ._clock import Clock, SystemClock, Timer
 from ._core import Step
 from ._deadlines import Deadlines
 from ._engine import Engine
@@ -16,13 +17,14 @@ from ._ledger import MemoryLedger
 from ._lifecycle import State, Trigger
 from ._prompt import Messages, format_prompt
 from ._session import Session
-from ._trace import Hook, TraceEvent, TraceFile
+from ._trace import Hook, TraceEvent, TraceFile, get_logger
 from .adapter import Credential
 from .errors import ChatleaseError
 
 __all__ = [
     "Answer",
     "ChatleaseError",
+    "Clock",
     "Credential",
     "Deadlines",
     "Engine",
@@ -32,8 +34,11 @@ __all__ = [
     "Session",
     "State",
     "Step",
+    "SystemClock",
+    "Timer",
     "TraceEvent",
     "TraceFile",
     "Trigger",
     "format_prompt",
+    "get_logger",
 ]

@@ -151,6 +151,8 @@ class Answer:
         except BaseException as error:
             if self._owned and not isinstance(error, StepInFlight):
                 await _cleanup.give_back(self._session, error)
+            if isinstance(error, StopAsyncIteration):  # as PEP 479: a cut answer must not look like a whole one
+                raise RuntimeError("an adapter raised StopAsyncIteration") from error  # noqa: TRY004  (no type is checked)
             raise
         if self._owned and self.final is not None:
             await _cleanup.give_back(self._session, None)

@@ -25,6 +25,7 @@ from . import _cleanup
 from ._answer import Answer
 from ._clock import Clock, SystemClock
 from ._ids import new_id
+from ._interrupt import Deadline
 from ._keeper import Keeper
 from ._logins import Logins
 from ._prompt import Messages
@@ -283,11 +284,21 @@ class Engine:
     # -- inside -------------------------------------------------------------------------------------------------------
 
     async def _close_parts(self) -> None:
-        for adapter in self._adapters:
-            await adapter.aclose()
+        stuck = [adapter.service for adapter in self._adapters if not await self._is_closed(adapter)]
         if self._trace_file is not None:
             self._trace_file.close()
         self.clock.close()
+        if stuck:
+            warnings.warn(f"adapters did not close: {', '.join(stuck)}", ResourceWarning, stacklevel=2)
+
+    async def _is_closed(self, adapter: Adapter) -> bool:
+        """Close an adapter; one that cannot keeps neither the engine nor the other adapters open."""
+        try:
+            with Deadline(self.clock, self.deadlines.grace, TimeoutError):
+                await adapter.aclose()
+        except Exception:  # noqa: BLE001  (whatever an adapter does wrong)
+            return False
+        return True
 
     def _warn_forgotten(self) -> None:
         forgotten = [session for session in self.keeper.sessions if _cleanup.is_left(session)]

@@ -264,6 +264,8 @@ class Reader:
         """Wait on the service for as long as the answer's deadlines allow, and for an open stream its own."""
         session = self._session
         seconds, name = self._limit(streaming=streaming)
+        if seconds <= 0:  # a flood never suspends the reading task, so no timer could interrupt it
+            raise self._late(name)
         began = session.clock.now()
         try:
             return await self._interruptible(Deadline(session.clock, seconds, lambda: self._late(name)), start)

@@ -6,12 +6,16 @@ Rules that live here:
   itself is the machine's.
 * After an outcome that nobody knows (the reply was lost, the call was cut) the facts say so, and the table then allows
   nothing but cleanup. An outcome is known to be a refusal only when no byte left, when the service answered 4xx other
-  than 408, 409, 425 and 429, or when it said that it is too busy to take the run (`Busy`).
+  than 408, 409, 425 and 429, when it said that it is too busy to take the run (`Busy`), or when the adapter refused to
+  send it (`UsageError`).
+* A call that ends cancelled although nobody cancelled its task was cut inside the adapter, whose own helper tasks
+  `asyncio.run` cancels at teardown. That is a failure of the call; a cleanup must go on after it.
 * Every call has its deadline here. Retries happen only where no byte left.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,7 +26,7 @@ from ._interrupt import Deadline
 from ._lifecycle import Create, Run, State, Trigger
 from ._retry import retry_unsent
 from .adapter import Call
-from .errors import Busy, NotAuthenticated, RateLimited, ServiceError, StreamStalled, Unavailable
+from .errors import Busy, NotAuthenticated, RateLimited, ServiceError, StreamStalled, Unavailable, UsageError
 from .events import Reading, RunStatus
 from .ledger import Entry
 
@@ -34,8 +38,10 @@ T = TypeVar("T")
 _UNCLEAR = frozenset({408, 409, 425, 429})
 
 
-def refused(error: ServiceError) -> bool:
+def refused(error: BaseException) -> bool:
     """Say whether the failed call certainly had no effect."""
+    if not isinstance(error, ServiceError):
+        return isinstance(error, UsageError)
     status = error.status or 0
     refusal = 400 <= status < 500 and status not in _UNCLEAR  # noqa: PLR2004  (HTTP's client errors)
     return refusal or not error.sent or isinstance(error, (Busy, NotAuthenticated))
@@ -44,7 +50,18 @@ def refused(error: ServiceError) -> bool:
 async def within(session: Core, seconds: float, step: str, call: Awaitable[T]) -> T:
     """Await a call of the adapter for at most that long."""
     with Deadline(session.clock, seconds, lambda: _late(step, seconds)):
+        return await _called(call)
+
+
+async def _called(call: Awaitable[T]) -> T:
+    """Await a call of the adapter; see the header for a cancellation from inside it."""
+    try:
         return await call
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+    raise Unavailable("the call was cancelled inside the adapter", code="cancelled-inside")
 
 
 def _deadline(session: Core, trigger: Trigger) -> tuple[float, Callable[[], Exception]]:
@@ -72,7 +89,7 @@ async def ask_service(session: Core, trigger: Trigger, call: Callable[[Call], Aw
     async def attempt() -> T:
         session.call.http_request = session.call.http_status = None
         with Deadline(session.clock, *_deadline(session, trigger)):
-            return await call(session.call)
+            return await _called(call(session.call))
 
     def retried(number: int, error: BaseException) -> None:
         session.trace_retry(trigger, number, error)
@@ -103,7 +120,7 @@ async def create_chat(session: Core) -> None:
         chat = await ask_service(session, Trigger.CREATE_CHAT, lambda call: adapter.create_chat(call, session.id))
     except BaseException as error:
         session.create = Create.UNKNOWN
-        if isinstance(error, ServiceError) and refused(error):
+        if refused(error):
             session.create = Create.REFUSED
             if ledger is not None:
                 ledger.absent(session.id)
@@ -125,7 +142,7 @@ async def send_prompt(session: Core, text: str) -> None:
             session, Trigger.SEND_PROMPT, lambda call: adapter.send_prompt(call, chat, text, parent)
         )
     except BaseException as error:
-        session.in_doubt = not (isinstance(error, ServiceError) and refused(error))
+        session.in_doubt = not refused(error)
         raise
     session.prompt, session.run_id, session.run = prompt, None, Run.NONE
     session.token_given = False
@@ -142,7 +159,7 @@ async def queue_assistant(session: Core) -> None:
             lambda call: adapter.queue_assistant(call, chat, prompt, session.model, session.options),
         )
     except BaseException as error:
-        if isinstance(error, ServiceError) and refused(error):
+        if refused(error):
             session.end_turn()
             raise
         session.run = Run.UNKNOWN
@@ -207,7 +224,7 @@ async def stop_run(session: Core) -> None:
 
     with Deadline(session.clock, seconds, late):
         if session.adapter.capabilities.stopping:
-            await session.adapter.stop_run(session.call, session.known_chat, session.run_id)
+            await _called(session.adapter.stop_run(session.call, session.known_chat, session.run_id))
         reading = await _until_over(session)
     session.note(reading)
     session.end_turn()

@@ -93,19 +93,32 @@ def _rename_reserved(_logger: object, _method: str, event: MutableMapping[str, A
     return event
 
 
-logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
-    _stdlib,
-    processors=[
-        structlog.stdlib.filter_by_level,
-        structlog.contextvars.merge_contextvars,
-        _rename_reserved,
-        structlog.stdlib.render_to_log_kwargs,
-    ],
-    wrapper_class=structlog.stdlib.BoundLogger,
-    context_class=dict,
-    cache_logger_on_first_use=False,
-)
-"""The library's own logger; bots may use it with `structlog.contextvars`."""
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """
+    Return a structlog logger around a stdlib logger, whose keys become attributes of the log record.
+
+    Made as the engine's own is, for adapters: with explicit processors, so that the host's configuration of structlog
+    and logging is neither used nor touched, and with what the bot has bound by `structlog.contextvars`.
+
+    Args:
+        name: Of the stdlib logger; below ``chatlease`` it is silent unless the host configures logging.
+    """
+    logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+        logging.getLogger(name),
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.contextvars.merge_contextvars,
+            _rename_reserved,
+            structlog.stdlib.render_to_log_kwargs,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        context_class=dict,
+        cache_logger_on_first_use=False,
+    )
+    return logger
+
+
+logger = get_logger("chatlease")
 
 
 class TraceFile:

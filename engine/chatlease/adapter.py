@@ -98,7 +98,7 @@ class Credential:
     def _parts(self) -> Iterator[bytes]:
         for kind, values in (("cookie", self.cookies), ("header", self.headers)):
             for name in sorted(values):
-                yield f"{kind}:{name}={values[name]}".encode()
+                yield f"{kind}:{name}={values[name]}".encode("utf-8", "surrogatepass")  # its error would hold the value
 
 
 @dataclass(frozen=True, slots=True)

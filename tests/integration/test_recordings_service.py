@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chatlease_adapters.open_assistant.service import ManualClock
+from chatlease.testing import ManualClock
 from tests.integration.scenarios.playing import Player
 from tests.integration.scenarios.recording import load, names
 from tests.integration.scenarios.table import SCENARIOS
@@ -13,7 +13,7 @@ from tests.integration.scenarios.table import SCENARIOS
 @pytest.mark.parametrize("name", names())
 async def test_the_service_behaves_as_recorded(name: str) -> None:
     """A recording for which nobody wrote a scenario fails here, too."""
-    player = Player(load(name), SCENARIOS[name], ManualClock())
+    player = Player(load(name), SCENARIOS[name], ManualClock(start=0.0))
     await player.play()
     assert not player.service.open_streams
 

@@ -18,11 +18,11 @@ import pytest
 from aiohttp import web
 
 from chatlease.errors import UsageError
+from chatlease.testing import ManualClock
 from chatlease_adapters.open_assistant._service._queue import WorkQueue
 from chatlease_adapters.open_assistant._service._store import Store
 from chatlease_adapters.open_assistant.service import (
     FinalText,
-    ManualClock,
     Piece,
     Service,
     ServiceOptions,
@@ -36,7 +36,7 @@ from tests.integration.scenarios.client import SiteClient, Stream, site_client, 
 
 @pytest.fixture
 def clock() -> ManualClock:
-    return ManualClock()
+    return ManualClock(start=0.0)
 
 
 @asynccontextmanager

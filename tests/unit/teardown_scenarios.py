@@ -304,6 +304,7 @@ async def anyio_move_on_after(world: World) -> None:
     with anyio.move_on_after(0.2) as scope:
         await world.read(engine)
     assert scope.cancelled_caught
+    assert not world.service.chats, "the scope was left before the chat was given back"
 
 
 async def anyio_scope_cancelled(world: World) -> None:

@@ -226,6 +226,17 @@ async def test_a_turn_is_free_again_however_its_holder_ended(clock: ManualClock)
         assert "session.gate.waiting" not in trace.names()
 
 
+async def test_a_run_that_was_stopped_by_hand_has_given_its_turn_back(clock: ManualClock) -> None:
+    service = FakeService(clock=clock, pending=1, answer_s=3)
+    async with Engine(service, clock=clock) as engine:
+        stopped = await queued(engine)
+        await stopped.stop_run()
+        with capture_trace(engine) as trace:
+            assert await engine.ask(PROMPT).text() == PROMPT
+        assert "session.gate.waiting" not in trace.names()
+        await stopped.aclose()
+
+
 # -- the budget -------------------------------------------------------------------------------------------------------
 
 

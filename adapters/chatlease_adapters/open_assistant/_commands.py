@@ -42,7 +42,7 @@ class Auth(enum.StrEnum):
 async def serve(
     *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any free one.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")] = 8080,
     answers: Annotated[Answers, typer.Option(help="Random Latin words, or the prompt again.")] = Answers.LOREM,
     upstream: Annotated[
         str | None, typer.Option(metavar="URL", help="OpenAI-compatible server that answers instead; needs --model.")

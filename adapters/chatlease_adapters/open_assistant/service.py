@@ -27,10 +27,10 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from chatlease import Clock, SystemClock
 from chatlease.errors import UsageError
 
 from ._service._answers import AnswerSource, FinalText, Piece, Thought, Upstream, Work, WorkFailed, echo, lorem
-from ._service._clock import Clock, ManualClock, RealClock
 from ._service._core import Core, Record
 from ._service._dispatch import Dispatcher
 from ._service._faults import STEPS, Fault, Faults
@@ -53,15 +53,12 @@ __all__ = [
     "Answers",
     "Auth",
     "Chat",
-    "Clock",
     "Fault",
     "Faults",
     "FinalText",
     "Loss",
-    "ManualClock",
     "Message",
     "Piece",
-    "RealClock",
     "Record",
     "Service",
     "ServiceOptions",
@@ -93,7 +90,7 @@ class Service:
 
     def __init__(self, options: ServiceOptions | None = None, clock: Clock | None = None) -> None:
         self.options = options or ServiceOptions()
-        self.clock: Clock = clock or RealClock()
+        self.clock: Clock = clock or SystemClock()
         rng = random.Random(self.options.seed)  # noqa: S311  (repeatable, not secret)
         self.store = Store(self.clock, rng)
         self.faults = Faults(self.options.seed)

@@ -11,6 +11,7 @@ Rules that live here:
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 _EXTRA = frozenset({"typer", "rich"})
@@ -26,4 +27,12 @@ def main() -> None:
             raise
         sys.stderr.write(_NO_EXTRA)
         sys.exit(2)
+    _stand_in_for_closed_streams()
     application.run()
+
+
+def _stand_in_for_closed_streams() -> None:
+    # Where a stream was closed before the start (``>&-``), the interpreter has None.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123  (till the end)

@@ -190,10 +190,13 @@ def _names(credential: Credential) -> str:
 
 async def _host(origin: str, credential: Credential | None) -> Check:
     proxy = credential.proxy if credential else None
-    address = urlsplit(proxy or origin)
+    try:
+        address = urlsplit(proxy or origin)
+        port = address.port or _PORTS.get(address.scheme)
+    except ValueError:
+        return Check("host", "problem", f"the address of the {'proxy' if proxy else 'service'} is none", "Check it.")
     # Of a proxy only host and port are shown: its address may hold a password.
     shown = f"{'proxy ' if proxy else ''}{address.hostname or ''}"
-    port = address.port or _PORTS.get(address.scheme)
     if not address.hostname or port is None:
         return Check("host", "skipped", f"{shown or origin} is no address of the network")
     try:

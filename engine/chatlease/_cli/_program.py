@@ -69,6 +69,16 @@ class Program:
             return self.failed(error)
         except OSError as error:
             return self.failed(ChatleaseError(_system(error)))
+        except Exception as error:  # noqa: BLE001  (no traceback is shown, whatever happened)
+            return self._unexpected(error)
+
+    def _unexpected(self, error: Exception) -> Exit:
+        # Of a foreign error only the class is named: its text may hold anything.
+        if self.debug:
+            traceback.print_exception(error)
+        name = type(error).__name__
+        hint = "Check the options given; if they are right, this is a bug. --debug shows where it happened."
+        return self.failed(ChatleaseError(f"an unexpected {name} ended the command", hint=hint))
 
 
 def program(context: typer.Context) -> Program:

@@ -32,11 +32,13 @@ class ManualClock:
     Args:
         autojump: Jump to the next timer whenever the event loop has had nothing to do for a while (counted in loop
             passes, not in time), so that a test of half an hour takes milliseconds. Only for programs without real I/O.
-        start: The time that it begins at, in seconds; monotonic and wall time are the same.
+        start: What `now` returns at first, in seconds.
+        epoch: What `wall` returns when `now` is 0.
     """
 
-    def __init__(self, *, autojump: bool = False, start: float = 1_000_000.0) -> None:
+    def __init__(self, *, autojump: bool = False, start: float = 1_000_000.0, epoch: float = 0.0) -> None:
         self._now = start
+        self._epoch = epoch
         self._autojump = autojump
         self._timers: list[tuple[float, int, _Timer]] = []
         self._order = itertools.count()
@@ -47,8 +49,8 @@ class ManualClock:
         return self._now
 
     def wall(self) -> float:
-        """Return the time in seconds."""
-        return self._now
+        """Return the time since the epoch in seconds."""
+        return self._epoch + self._now
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> _Timer:
         """Call back when the clock has been moved that far."""
@@ -79,12 +81,15 @@ class ManualClock:
 
     async def advance(self, seconds: float) -> None:
         """Move the clock, timer by timer, and let everything run that each of them sets off."""
-        until = self._now + seconds
+        await self.advance_to(self._now + seconds)
+
+    async def advance_to(self, until: float) -> None:
+        """Move the clock to a value of `now`; a moment that has passed changes nothing."""
         await self.settle()
         while (at := self._next()) is not None and at <= until:
             self._jump()
             await self.settle()
-        self._now = until
+        self._now = max(self._now, until)
 
     async def settle(self) -> None:
         """Let everything run that can run without time passing."""

@@ -17,7 +17,8 @@ from typing import Any
 
 import aiohttp
 
-from chatlease_adapters.open_assistant.service import FinalText, ManualClock, Piece, Service, ServiceOptions, Work
+from chatlease.testing import ManualClock
+from chatlease_adapters.open_assistant.service import FinalText, Piece, Service, ServiceOptions, Work
 
 from .client import until
 from .comparing import Counterparts, compare_body, compare_head, compare_stream

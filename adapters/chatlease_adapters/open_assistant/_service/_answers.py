@@ -18,7 +18,7 @@ from typing import TypeAlias
 import aiohttp
 import msgspec
 
-from ._clock import Clock
+from chatlease import Clock
 
 _WORDS = (
     *("adipisci", "aliquam", "amet", "consectetur", "dolor", "dolore", "dolorem", "eius", "est", "etincidunt"),

@@ -8,7 +8,8 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from ._clock import Clock
+from chatlease import Clock
+
 from ._faults import Faults
 from ._login import Logins
 from ._options import ServiceOptions

@@ -16,7 +16,7 @@ import json
 from collections import deque
 from dataclasses import dataclass
 
-from ._clock import Clock, Timer
+from chatlease import Clock, Timer
 
 _EPSILON = 1e-6  # a timer may fire a rounding error before its time
 

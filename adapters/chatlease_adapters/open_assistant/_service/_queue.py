@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from ._clock import Clock
+from chatlease import Clock
+
 from ._records import Message
 
 

@@ -17,7 +17,8 @@ import random
 from collections.abc import Mapping
 from typing import cast
 
-from ._clock import Clock
+from chatlease import Clock
+
 from ._model_list import model_config
 from ._options import ServiceOptions
 from ._queue import WorkQueue

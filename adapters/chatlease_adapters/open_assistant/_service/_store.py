@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ._clock import Clock
+from chatlease import Clock
+
 from ._ids import Ids, iso
 from ._records import Chat, Json, Message, State
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from aiohttp import web
 
-from ._clock import Clock
+from chatlease import Clock
+
 from ._faults import Fault
 from ._frames import Frame, Frames, Tap, Tick, frame
 from ._ids import iso

@@ -14,8 +14,9 @@ import asyncio
 from contextlib import aclosing
 from typing import cast
 
+from chatlease import Clock
+
 from ._answers import AnswerSource, FinalText, Piece, Thought, Work, WorkFailed
-from ._clock import Clock
 from ._frames import Frame, frame
 from ._options import ServiceOptions
 from ._queue import WorkQueue
