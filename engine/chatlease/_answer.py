@@ -96,8 +96,6 @@ class Answer:
     async def drain(self) -> None:
         """Read what is left, to the end."""
         self._iterated = True
-        if self.final is not None:
-            return
         async for _ in _Rest(self):
             pass
 
@@ -129,11 +127,12 @@ class Answer:
             await _cleanup.give_back(self._session, error)
 
     def __del__(self) -> None:
-        if self._owned and _cleanup.is_left(self._session):
-            warnings.warn(
-                f"an answer of {self._session!r} was dropped half read", ResourceWarning, stacklevel=2, source=self
-            )
-            self._session.engine.keeper.adopt(self._session)
+        if not self._owned or not _cleanup.is_left(self._session):
+            return
+        self._session.engine.keeper.adopt(self._session)
+        if self.final is None:
+            message = f"an answer of {self._session!r} was dropped half read"
+            warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
 
     async def next_piece(self) -> object:
         """Return the next token or event; for `events` and `drain`."""
@@ -145,6 +144,8 @@ class Answer:
     async def _fill(self) -> None:
         """Get the next pieces; at the end, give the chat back if it is ours, and stop."""
         if self.final is not None:
+            if self._owned:  # only now: a deletion that takes long must not withhold the last tokens
+                await _cleanup.give_back(self._session, None)
             raise StopAsyncIteration
         try:
             self._pieces = iter(await self._read())
@@ -154,8 +155,6 @@ class Answer:
             if isinstance(error, StopAsyncIteration):  # as PEP 479: a cut answer must not look like a whole one
                 raise RuntimeError("an adapter raised StopAsyncIteration") from error  # noqa: TRY004  (no type is checked)
             raise
-        if self._owned and self.final is not None:
-            await _cleanup.give_back(self._session, None)
 
     async def _read(self) -> Pieces:
         await self._give_way()

@@ -300,6 +300,7 @@ async def test_a_run_that_does_not_stop_is_deleted_only_where_that_is_safe(
         await session.queue_assistant()
         await session.aclose()
         assert session.state is (State.ORPHANED if deletion == "harmful" else State.DELETED)
+        assert session.gate is None
     assert len(service.chats) == len(await entries(ledger)) == (deletion == "harmful")
     assert service.lost_messages == (deletion == "safe")
 

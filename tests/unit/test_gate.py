@@ -11,7 +11,7 @@ import pytest
 from chatlease import Engine, Session, State
 from chatlease._gate import Budget, Gate, _gates, gate_of
 from chatlease.adapter import Call, Capabilities, Deadlines, RateBudget
-from chatlease.errors import Busy, RateLimited, Unavailable
+from chatlease.errors import Busy, RateLimited, Rejected, Unavailable
 from chatlease.events import Batch, Pending, Reading
 from chatlease.testing import FakeService, ManualClock, capture_trace
 from chatlease.testing.fake_service import rate_budget
@@ -235,6 +235,19 @@ async def test_a_run_that_was_stopped_by_hand_has_given_its_turn_back(clock: Man
             assert await engine.ask(PROMPT).text() == PROMPT
         assert "session.gate.waiting" not in trace.names()
         await stopped.aclose()
+
+
+async def test_a_refused_run_has_given_its_turn_back(clock: ManualClock) -> None:
+    service = FakeService(clock=clock)
+    service.fail("queue_assistant", Rejected("no such model", status=400))
+    async with Engine(service, clock=clock) as engine, engine.session(prompt=PROMPT) as refused:
+        for _ in range(3):
+            await refused.step()
+        with pytest.raises(Rejected):
+            await refused.step()
+        with capture_trace(engine) as trace:
+            assert await engine.ask(PROMPT).text() == PROMPT
+        assert "session.gate.waiting" not in trace.names()
 
 
 # -- the budget -------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 
 from chatlease import Engine, State, Trigger
 from chatlease.errors import (
+    CleanupFailed,
     NotAuthenticated,
     Rejected,
     SessionClosed,
@@ -199,6 +200,18 @@ async def test_tokens_before_a_failure_are_given_out_first(clock: ManualClock) -
         with pytest.raises(Unavailable):
             await anext(answer)
     assert not service.chats
+
+
+async def test_a_deletion_that_fails_does_not_withhold_the_last_tokens(clock: ManualClock) -> None:
+    service = FakeService(batches=[("a", "b", Final("ab"))], clock=clock)
+    service.fail("delete_chat", *[Unavailable("out of order", status=503)] * 100)
+    async with Engine(service, clock=clock, ledger=None) as engine:
+        answer = aiter(engine.ask("x"))
+        assert [await anext(answer), await anext(answer)] == ["a", "b"]
+        assert service.calls["delete_chat"] == 0
+        with pytest.raises(CleanupFailed):
+            await anext(answer)
+    assert service.chats
 
 
 async def test_step_without_a_prompt_is_a_usage_error(engine: Engine) -> None:
