@@ -89,7 +89,8 @@ def start(session: Core) -> asyncio.Task[None] | None:
 def _note(session: Core, error: BaseException) -> None:
     if session.state is State.DELETED:
         return
-    note = f"chatlease: chat {session.chat} {_what_is_left(session)}"
+    chat = f"chat {session.chat}" if session.chat else "a chat that may exist, of unknown id,"
+    note = f"chatlease: {chat} {_what_is_left(session)}"
     if note not in getattr(error, "__notes__", ()):
         error.add_note(note)
 
@@ -98,7 +99,7 @@ def _what_is_left(session: Core) -> str:
     if session.closing:
         return "is still being given back by the engine"
     if session.engine.ledger is not None:
-        return "was not deleted; the ledger keeps it for a sweeper"
+        return "was not deleted; the ledger has an open entry for it"
     return "was not deleted, and no ledger holds it"
 
 

@@ -30,7 +30,14 @@ from ._keeper import Keeper
 from ._logins import Logins
 from ._prompt import Messages
 from ._session import Session
-from ._settings import DEFAULT, chosen_ledger, chosen_provider, chosen_trace_file
+from ._settings import (
+    DEFAULT,
+    chosen_credential,
+    chosen_deadlines,
+    chosen_ledger,
+    chosen_provider,
+    chosen_trace_file,
+)
 from ._timers import Timers
 from ._trace import Hook, TraceFile, Tracer
 from .adapter import Adapter, Credential, CredentialProvider, Deadlines, RunOptions
@@ -63,7 +70,8 @@ class Engine:
             that cannot be deleted is an error (`CleanupFailed`). By default what ``CHATLEASE_LEDGER`` says (``memory``
             or ``none``), else memory.
         deadlines: Of all sessions that are given none of their own.
-        credentials: The credentials of named accounts, as a mapping or a function of (service, account).
+        credentials: Of named accounts: a mapping of name to `Credential` (or to cookies), or a function of (service,
+            account).
         hooks: Called with every trace event. ``CHATLEASE_TRACE`` names a file that gets them too, as JSON lines.
         strict_cleanup: Raise `CleanupFailed` although a ledger holds the chat.
         clock: For tests.
@@ -74,14 +82,14 @@ class Engine:
         *adapters: Adapter,
         ledger: Ledger | str | None = DEFAULT,
         deadlines: Deadlines | None = None,
-        credentials: CredentialProvider | Mapping[str, Credential] | None = None,
+        credentials: CredentialProvider | Mapping[str, Credential | Mapping[str, str]] | None = None,
         hooks: Iterable[Hook] = (),
         strict_cleanup: bool = False,
         clock: Clock | None = None,
     ) -> None:
         if not adapters:
             raise UsageError("an engine needs at least one adapter")
-        self.deadlines = deadlines or Deadlines()
+        self.deadlines = chosen_deadlines(deadlines)
         self.clock = Timers(clock or SystemClock(), dataclasses.astuple(self.deadlines))
         self.ledger = chosen_ledger(ledger)
         self.strict_cleanup = strict_cleanup
@@ -132,10 +140,10 @@ class Engine:
             self,
             adapter,
             account=account,
-            credential=credential,
+            credential=None if credential is None else chosen_credential(credential),
             model=name,
             prompt=prompt,
-            deadlines=deadlines or self.deadlines,
+            deadlines=self.deadlines if deadlines is None else chosen_deadlines(deadlines),
             options=options,
         )
         self.keeper.add(session)

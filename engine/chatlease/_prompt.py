@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from .errors import UsageError
 
@@ -21,6 +21,11 @@ def format_prompt(messages: Messages) -> str:
     Raises:
         UsageError: No messages, or one without role or content.
     """
+    if not _are_messages(messages):
+        raise UsageError(
+            f"a prompt is a text, or a list of messages; got {type(messages).__name__}",
+            hint='A message is {"role": "user", "content": "..."}.',
+        )
     if not messages:
         raise UsageError("a prompt needs at least one message")
     pairs = [_pair(message) for message in messages]
@@ -28,6 +33,10 @@ def format_prompt(messages: Messages) -> str:
         return pairs[0][1]
     lines = [f"{role.capitalize()}: {content}" for role, content in pairs]
     return "\n".join([*lines, "Assistant:"])
+
+
+def _are_messages(given: object) -> bool:
+    return isinstance(given, Sequence) and all(isinstance(each, Mapping) for each in cast("Sequence[object]", given))
 
 
 def _pair(message: Mapping[str, object]) -> tuple[str, str]:

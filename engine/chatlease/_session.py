@@ -217,7 +217,8 @@ class Session(Core):
 
     def whole(self) -> Answer:
         """Return the answer that is the whole session; for `Engine.ask`."""
-        assert self._prompt is not None
+        if self._prompt is None:
+            raise UsageError("there is nothing to ask: the prompt is None")
         return Answer(self, Reader(self), prompt=prompt_text(self._prompt), owned=True)
 
     async def open(self, prompt: str) -> None:

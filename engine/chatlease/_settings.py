@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import cast
 
+from ._deadlines import Deadlines
 from ._ledger import MemoryLedger
 from ._trace import TraceFile
 from .adapter import Credential, CredentialProvider
@@ -42,15 +44,58 @@ def chosen_ledger(ledger: Ledger | str | None) -> Ledger | None:
     return ledger
 
 
-def chosen_provider(credentials: CredentialProvider | Mapping[str, Credential] | None) -> CredentialProvider | None:
-    """Return credentials given as a mapping of accounts as a function."""
+def chosen_provider(
+    credentials: CredentialProvider | Mapping[str, Credential | Mapping[str, str]] | None,
+) -> CredentialProvider | None:
+    """
+    Return credentials given as a mapping of accounts as a function.
+
+    Raises:
+        UsageError: A value is neither a credential nor cookies.
+    """
     if not isinstance(credentials, Mapping):
         return credentials
+    known = {account: chosen_credential(each) for account, each in credentials.items()}
 
     def provide(_service: str, account: str, /) -> Credential | None:
-        return credentials.get(account)
+        return known.get(account)
 
     return provide
+
+
+def chosen_credential(given: object) -> Credential:
+    """
+    Return a credential, also for bare cookies.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if isinstance(given, Credential):
+        return given
+    cookies = cast("Mapping[object, object]", given) if isinstance(given, Mapping) else {}
+    texts = {name: value for name, value in cookies.items() if isinstance(name, str) and isinstance(value, str)}
+    if not texts or len(texts) < len(cookies):
+        raise UsageError(
+            f"a credential is a chatlease.Credential, or cookies by name; got {type(given).__name__}",
+            hint="Write Credential(cookies={...}) or Credential(headers={...}).",
+        )
+    return Credential(cookies=texts)
+
+
+def chosen_deadlines(given: object) -> Deadlines:
+    """
+    Return the deadlines given, else the defaults.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    if given is None:
+        return Deadlines()
+    if not isinstance(given, Deadlines):
+        raise UsageError(
+            f"deadlines are a chatlease.Deadlines, got {type(given).__name__}", hint="Write Deadlines(answer=120)."
+        )
+    return given
 
 
 def chosen_trace_file() -> TraceFile | None:

@@ -26,7 +26,16 @@ from ._interrupt import Deadline
 from ._lifecycle import Create, Run, State, Trigger
 from ._retry import retry_unsent
 from .adapter import Call
-from .errors import Busy, NotAuthenticated, RateLimited, ServiceError, StreamStalled, Unavailable, UsageError
+from .errors import (
+    Busy,
+    LedgerUnavailable,
+    NotAuthenticated,
+    RateLimited,
+    ServiceError,
+    StreamStalled,
+    Unavailable,
+    UsageError,
+)
 from .events import Reading, RunStatus
 from .ledger import Entry
 
@@ -271,10 +280,16 @@ async def hand_over(session: Core) -> None:
     session.close_stream()
     session.end_turn()
     ledger = session.engine.ledger
-    if ledger is not None:
+    if ledger is None:
+        return
+    with Deadline(session.clock, session.deadlines.grace, _ledger_is_late):  # a stuck disk must not keep the loop alive
         if session.chat is not None and session.state is State.COOKIES_READY:
             await ledger.bound(session.id, session.chat)  # the create step was cut between the reply and this
         await ledger.hand_over(session.id, attempts=session.attempts, error_code=session.error_code)
+
+
+def _ledger_is_late() -> Exception:
+    return LedgerUnavailable("the ledger did not take the chat in time; its entry stays open")
 
 
 EFFECTS: Mapping[Trigger, Callable[..., Awaitable[Any]]] = MappingProxyType(

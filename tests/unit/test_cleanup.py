@@ -247,7 +247,7 @@ async def test_a_failed_whole_answer_in_a_block_has_one_note(service: FakeServic
             async with engine.ask(PROMPT) as answer:
                 await answer.text()
         assert len(caught.value.__notes__) == 1
-        assert "the ledger keeps it for a sweeper" in caught.value.__notes__[0]
+        assert "the ledger has an open entry for it" in caught.value.__notes__[0]
 
 
 async def test_a_cancelled_caller_waits_for_grace_counted_from_its_cancellation(clock: ManualClock) -> None:

@@ -44,6 +44,7 @@ from chatlease.testing import HANG, FakeService, Fault
 STATES = ["cookies-ready", "chat-created", "prompt-sent", "assistant-queued", "streaming", "deleted"]
 SECRET = "PLANTED-SECRET"
 NOT_FOUND = "no login was found; looked at:\n- environment X: not set\n- file: none"
+STOPPING = "the chat is deleted as soon as its answer has ended; Ctrl-C now leaves it behind\n"
 
 
 class Asked(FakeService):
@@ -196,7 +197,7 @@ def test_a_chat_that_is_left_outweighs_its_cause(run: Run, service: Asked) -> No
     done = run("chat", "Hi", "--json")
     assert done.code == Exit.CHAT_LEFT
     assert json.loads(done.out)["chats_left"] == [None]
-    assert "chat of unknown id is left at the service\n" in done.err
+    assert "chat of unknown id is left at the service; delete it there\n" in done.err
 
 
 class Interrupting(FakeService):
@@ -229,7 +230,7 @@ def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ctrl_c_waits_for_the_answers_end_longer_than_a_bot_would() -> None:
     service = Interrupting("open_stream", answer_s=0.4)
     done = run_on(Registry({"fake": plugin("fake", lambda: service)}), "chat", "Hi")
-    assert (done.code, done.out, done.err) == (130, "one \n", "interrupted; the chat was given back\n")
+    assert (done.code, done.out, done.err) == (130, "one \n", f"{STOPPING}interrupted; the chat was given back\n")
     assert (service.chats, service.lost_messages) == ({}, 0)
 
 
@@ -237,7 +238,7 @@ def test_ctrl_c_waits_for_the_answers_end_longer_than_a_bot_would() -> None:
 def test_a_second_ctrl_c_leaves_the_chat_and_says_so() -> None:
     service = Interrupting("open_stream", "read_answer", answer_s=1000.0)
     done = run_on(Registry({"fake": plugin("fake", lambda: service)}), "chat", "Hi")
-    assert (done.code, done.err) == (4, "chat chat-1 is left at the service\n")
+    assert (done.code, done.err) == (4, f"{STOPPING}chat chat-1 is left at the service; delete it there\n")
     assert (list(service.chats), service.lost_messages) == (["chat-1"], 0)
 
 
@@ -277,7 +278,8 @@ def test_an_error_is_one_sentence_and_a_hint(
 def test_a_list_of_what_was_tried_is_left_to_the_doctor() -> None:
     assert sentence(NotAuthenticated(NOT_FOUND)) == "no login was found"
     assert sentence(UsageError("one\ntwo")) == "one"
-    assert sentence(UsageError("all of these:\n- a")) == "all of these"
+    assert sentence(UsageError("all of these:\n- a\n- b")) == "all of these"
+    assert sentence(UsageError("looked at:\n- a: no such file")) == "looked at: a: no such file"
 
 
 def test_debug_shows_where_an_error_was_raised(run: Run) -> None:
@@ -420,7 +422,7 @@ def test_doctor_finds_nothing_wrong(state_folder: Path) -> None:
         "models": "ok",
     }
     assert found["login"]["found"] == "found Authorization, login (values are never shown)"
-    assert found["ledger"]["found"] == f"{state_folder} can be written"
+    assert found["ledger"]["found"] == f"in memory in this version; {state_folder} can be written"
     assert not state_folder.parent.exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -173,6 +174,27 @@ async def test_a_prompt_that_cannot_be_encoded_is_refused_before_anything_is_sen
         await engine.ask("secret \ud800 text").text()
     assert "secret" not in f"{caught.value!r} {caught.value.__context__!r} {caught.value.__cause__!r}"
     assert service.calls.total() == 0
+
+
+@pytest.mark.parametrize("wrong", [None, 5, ["hi"], [], [{"role": "user"}]])
+async def test_what_is_no_prompt_is_a_usage_error_and_nothing_is_sent(
+    engine: Engine, service: FakeService, wrong: Any
+) -> None:
+    with pytest.raises(UsageError):
+        await engine.ask(wrong).text()
+    assert service.calls.total() == 0
+
+
+async def test_bare_cookies_are_a_credential_and_anything_else_is_a_usage_error(service: FakeService) -> None:
+    async with Engine(service, credentials={"bot-1": {"session": "one"}}) as engine:
+        async with engine.session(account="bot-1") as session:
+            await session.ready_cookies()
+            assert session.call.login.credential.cookies == {"session": "one"}
+        wrong: Any = "a=b"
+        with pytest.raises(UsageError, match="Credential"):
+            engine.session(credential=wrong)
+        with pytest.raises(UsageError, match="Deadlines"):
+            engine.session(deadlines=wrong)
 
 
 async def test_an_answer_is_lazy_and_iterated_once(engine: Engine, service: FakeService) -> None:

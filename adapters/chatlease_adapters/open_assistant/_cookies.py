@@ -57,6 +57,8 @@ when it has to wait.
 SESSION_COOKIE = "__Secure-next-auth.session-token"
 """The website's login (recorded: ``auth-site``; without the prefix, the same token is refused)."""
 
+_CLOSED = frozenset({"open-assistant.io", "www.open-assistant.io"})
+
 _ENVIRONMENT = "CHATLEASE_OPEN_ASSISTANT_"
 _SUFFIXES = (".txt", ".json", ".har")
 _FINGERPRINT = re.compile(r"anon-[0-9a-f]{12}")
@@ -147,7 +149,10 @@ def _advice(host: str, account: str | None) -> str:
     variable = f"set {_variable('COOKIE', account)} to the value of its cookie {SESSION_COOKIE}"
     export = f", or export its cookies to {_own_file(account, '.txt')}" if _has_files(account) else ""
     browsers = "" if account else "; with chatlease[browser] installed, the browser itself is asked"
-    return f"Log in to {host} in a browser, then {variable}{export}{browsers}."
+    closed = (
+        " (That site closed in 2023: give the address of another; `chatlease serve` is one.)" if host in _CLOSED else ""
+    )
+    return f"Log in to {host} in a browser, then {variable}{export}{browsers}.{closed}"
 
 
 # ------------------------------------------------------------------------------------------------------------ places

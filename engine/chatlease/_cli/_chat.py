@@ -126,7 +126,11 @@ class _Talk:
         async with Engine(adapter, deadlines=PATIENT, hooks=[self._journal, self._screen.hook, *hooks]) as engine:
             try:
                 await self._converse(engine)
-            except BaseException:
+            except BaseException as error:
+                if engine.sessions and isinstance(error, asyncio.CancelledError):
+                    self._screen.note(
+                        "the chat is deleted as soon as its answer has ended; Ctrl-C now leaves it behind"
+                    )
                 await given_back(engine)
                 raise
 
@@ -153,7 +157,7 @@ class _Talk:
             given = self._journal.state == State.DELETED.value
             self._screen.note("interrupted; the chat was given back" if given else "interrupted")
         for chat in self._journal.handed_over:
-            self._screen.note(f"chat {chat or 'of unknown id'} is left at the service", "bold red")
+            self._screen.note(f"chat {chat or 'of unknown id'} is left at the service; delete it there", "bold red")
         return code
 
 

@@ -165,7 +165,8 @@ def _ledger(adapter: Adapter) -> Check:
     folder = Path(chosen).expanduser().parent if chosen else platformdirs.user_state_path("chatlease", appauthor=False)
     problem = _unwritable(folder)
     if not problem:
-        return Check("ledger", "ok", f"{folder} can be written")
+        kept = "" if chosen else "in memory in this version; "
+        return Check("ledger", "ok", f"{kept}{folder} can be written")
     return Check("ledger", "problem", problem, "Make it writable, or set CHATLEASE_LEDGER.")
 
 

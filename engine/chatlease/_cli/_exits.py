@@ -47,9 +47,11 @@ def sentence(error: ChatleaseError) -> str:
     """
     Return an error as one sentence.
 
-    Some messages go on with a list of what was tried, one line each; that list is for ``chatlease doctor``.
+    Some messages go on with a list of what was tried, one line each; a long one is for ``chatlease doctor``.
     """
     first, *rest = str(error).splitlines() or [type(error).__name__]
+    if len(rest) == 1 and first.endswith(":"):
+        return f"{first} {rest[0].removeprefix('- ')}"
     if rest and first.endswith(":"):
         return first.rpartition("; ")[0] or first.rstrip(":")
     return first

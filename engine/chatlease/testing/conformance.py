@@ -131,7 +131,8 @@ async def _check_answer(probe: _Probe) -> None:
     text = await probe.answer(chat, prompt, run)
     _want(await probe.looked(chat, prompt, run) == text, "read_answer agrees with the stream's final text")
     _want(await probe.looked(chat, prompt, None) == text, "read_answer finds the run by its prompt")
-    await probe.adapter.stop_run(probe.call, chat, run)
+    if probe.adapter.capabilities.stopping:
+        await probe.adapter.stop_run(probe.call, chat, run)
     _want(await probe.adapter.delete_chat(probe.call, chat) is True, "delete_chat of a chat that exists is True")
 
 
