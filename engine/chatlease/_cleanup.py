@@ -53,7 +53,8 @@ async def give_back(session: Core, cause: BaseException | None) -> None:
     if task is None:
         return
     try:
-        await session.wait(task, limit=None if cause is None else session.deadlines.grace)
+        if not task.done():
+            await session.wait(task, limit=None if cause is None else session.deadlines.grace)
     except asyncio.CancelledError as cancelled:
         _note(session, cancelled)
         raise
@@ -65,7 +66,8 @@ async def give_back(session: Core, cause: BaseException | None) -> None:
 
 def _may_wait(session: Core, cause: BaseException | None) -> bool:
     """Say whether the caller can wait for the cleanup; a coroutine that is being closed, for example, cannot."""
-    if session.state in FINAL:
+    task = session.closing_task
+    if session.state in FINAL if task is None else task.done():
         return True
     if isinstance(cause, GeneratorExit):
         session.engine.keeper.adopt(session)

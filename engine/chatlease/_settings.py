@@ -72,11 +72,12 @@ def chosen_credential(given: object) -> Credential:
     """
     if isinstance(given, Credential):
         return given
-    cookies = cast("Mapping[object, object]", given) if isinstance(given, Mapping) else {}
+    kind = type(given).__name__
+    cookies = cast("Mapping[object, object]", given if isinstance(given, Mapping) else {})
     texts = {name: value for name, value in cookies.items() if isinstance(name, str) and isinstance(value, str)}
     if not texts or len(texts) < len(cookies):
         raise UsageError(
-            f"a credential is a chatlease.Credential, or cookies by name; got {type(given).__name__}",
+            f"a credential is a chatlease.Credential, or cookies by name; got {kind}",
             hint="Write Credential(cookies={...}) or Credential(headers={...}).",
         )
     return Credential(cookies=texts)
