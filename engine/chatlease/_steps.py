@@ -146,6 +146,7 @@ def _entry(session: Core) -> Entry:
 async def send_prompt(session: Core, text: str) -> None:
     """Add the prompt to the chat."""
     adapter, chat, parent = session.adapter, session.known_chat, session.parent
+    session.call.hide = (text,)
     try:
         prompt = await ask_service(
             session, Trigger.SEND_PROMPT, lambda call: adapter.send_prompt(call, chat, text, parent)

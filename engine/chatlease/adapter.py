@@ -132,15 +132,18 @@ class Call:
     Attributes:
         login: Who calls.
         deadlines: `Deadlines.connect` is for the adapter, the rest is kept by the engine.
+        hide: Texts of the caller's (the prompt of this turn) that the service may echo: an adapter takes them out of
+            every message that it passes on, as it does with the credential's secrets.
         http_request: Set by an HTTP adapter when it sends: method and path (``POST /api/chat``), no query; traced.
         http_status: Set by the adapter as soon as the status line of an answer is read; goes into the trace.
     """
 
-    __slots__ = ("deadlines", "http_request", "http_status", "login")
+    __slots__ = ("deadlines", "hide", "http_request", "http_status", "login")
 
     def __init__(self, login: Login, deadlines: Deadlines) -> None:
         self.login = login
         self.deadlines = deadlines
+        self.hide: tuple[str, ...] = ()
         self.http_request: str | None = None
         self.http_status: int | None = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import aiohttp
 import pytest
@@ -17,11 +17,12 @@ from chatlease.errors import (
     ProtocolChanged,
     RateLimited,
     Rejected,
+    RunFailed,
     StreamStalled,
     Unavailable,
 )
 from chatlease_adapters.open_assistant import OpenAssistant
-from chatlease_adapters.open_assistant.service import STEPS, Service, running
+from chatlease_adapters.open_assistant.service import STEPS, Piece, Service, Work, WorkFailed, running
 
 LOGIN = Credential(cookies={"__Secure-next-auth.session-token": "session-of-anna"})
 SHORT = Deadlines(
@@ -182,3 +183,19 @@ async def test_twenty_sessions_of_one_login_at_once_do_not_cancel_one_another(lo
         answers = await asyncio.gather(*(engine.ask(f"number {n}", credential=LOGIN).text() for n in range(20)))
     assert answers == [f"number {n}" for n in range(20)]
     assert not local.chats
+
+
+async def test_a_prompt_that_the_service_echoes_in_its_stream_is_in_no_error() -> None:
+    async def echoing(work: Work) -> AsyncGenerator[Piece, None]:
+        yield "a token"
+        while not service.open_streams:  # noqa: ASYNC110  (nothing to subscribe to, and no time passes)
+            await asyncio.sleep(0)
+        raise WorkFailed(f"cannot answer: {work.thread[-1][1]}")
+
+    secret = "planted-prompt-text-0123456789"
+    async with running(answers=echoing) as service, Engine(OpenAssistant(url=service.url)) as engine:
+        with pytest.raises(RunFailed, match="cannot answer") as caught:
+            await engine.ask(secret, credential=LOGIN).text()
+    assert (
+        secret not in f"{caught.value!r} {vars(caught.value)} {caught.value.__context__!r} {caught.value.__cause__!r}"
+    )

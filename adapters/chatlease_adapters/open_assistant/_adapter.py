@@ -161,7 +161,7 @@ class OpenAssistant:
         """
         stream = await self._http.stream(call, *self._dialect.events(chat, run))
         if _is_stream(stream):
-            return EventStream(stream, call.login.credential)
+            return EventStream(stream, [*call.login.credential.secrets(), *call.hide])
         answer = await stream.answer()
         if answer.status == _NO_CONTENT:
             return None
@@ -222,7 +222,7 @@ class OpenAssistant:
 
     def _check(self, call: Call, answer: Answer, doing: str, hide: Iterable[str] = ()) -> None:
         if answer.status >= _REFUSED:
-            raise refusal(answer, doing, login=call.login.credential, hide=hide)
+            raise refusal(answer, doing, login=call.login.credential, hide=[*hide, *call.hide])
 
     async def _make(self, call: Call, request: Request, doing: str, hide: Iterable[str] = ()) -> str:
         answer = await self._ask(call, request, doing, hide)
@@ -231,7 +231,7 @@ class OpenAssistant:
         except ProtocolChanged as error:
             unreadable = error
         if own_words(answer):
-            raise refusal(answer, doing, login=call.login.credential, hide=hide)
+            raise refusal(answer, doing, login=call.login.credential, hide=[*hide, *call.hide])
         raise unreadable
 
     async def _page(self, call: Call, cursor: str | None) -> Page:

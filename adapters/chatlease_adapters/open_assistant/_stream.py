@@ -14,7 +14,8 @@ Rules that live here:
 
 from __future__ import annotations
 
-from chatlease.adapter import Credential
+from collections.abc import Sequence
+
 from chatlease.errors import ProtocolChanged, RunCancelled, RunFailed, ServiceError
 from chatlease.events import Batch, Failed, Final, Pending, PluginStep, Reading, RunStatus
 from chatlease_adapters.http import HttpStream, scrub, shape
@@ -39,11 +40,11 @@ _REASONS = {
 class EventStream:
     """The events of one answer; see `chatlease.adapter.AnswerStream`."""
 
-    __slots__ = ("_body", "_login", "_parser", "unknown")
+    __slots__ = ("_body", "_hide", "_parser", "unknown")
 
-    def __init__(self, body: HttpStream, login: Credential) -> None:
+    def __init__(self, body: HttpStream, hide: Sequence[str]) -> None:
         self._body = body
-        self._login = login
+        self._hide = hide
         self._parser = SseParser()
         self.unknown = 0
         """Frames of an unknown kind so far."""
@@ -91,7 +92,7 @@ class EventStream:
             return _end(frame.message)
         if isinstance(frame, ErrorFrame):
             state = frame.message.state if frame.message else ""
-            return Failed(_failure(state, scrub(frame.error, self._login.secrets())))
+            return Failed(_failure(state, scrub(frame.error, self._hide)))
         if isinstance(frame, TokenFrame):
             return None
         return PluginStep(frame.current_plugin_thought, frame.current_plugin_action_taken)
