@@ -115,6 +115,18 @@ async def test_a_lost_create_reply_ends_orphaned_with_one_open_entry(engine: Eng
     service.chats.clear()
 
 
+@pytest.mark.parametrize(("status", "may_exist"), [(408, True), (409, True), (425, True), (429, True), (400, False)])
+async def test_a_create_that_some_4xx_answer_may_have_had_its_effect(
+    engine: Engine, service: FakeService, status: int, *, may_exist: bool
+) -> None:
+    """Law 1: only a certain refusal lets the ledger forget; a chat may stand behind a time-out or a conflict."""
+    service.fail("create_chat", Rejected("no", status=status))
+    with pytest.raises(Rejected):
+        await engine.ask("x").text()
+    assert engine.ledger is not None
+    assert len(await engine.ledger.open_entries()) == may_exist
+
+
 async def test_a_second_step_in_flight_is_refused_and_the_first_goes_on(engine: Engine, service: FakeService) -> None:
     async with engine.session() as session:
         await session.ready_cookies()
