@@ -8,11 +8,11 @@ READY := $(VENV)/.ready
 INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check diagrams bench dist pythons clean
+.PHONY: help venv demo test check diagrams bench crash crash-mutants dist pythons clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -39,6 +39,12 @@ diagrams: $(READY)  ## draw diagrams/ again from the lifecycle table
 
 bench: $(READY)  ## CPU time beside plain aiohttp and the seeds' algorithm
 	$(BIN)/python -m tests.bench $(ARGS)
+
+crash: $(READY)  ## kill workers (KILLS=10000 SEED=1): no chat is left, no living owner is hurt
+	$(BIN)/python -m tests.crash $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+crash-mutants: $(READY)  ## break each rule of the ledger and the sweeper in turn: each must be found out
+	$(BIN)/python -m tests.crash --mutants $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 dist: $(READY)  ## build the wheel and the sdist, and look into the wheel
 	rm -rf dist

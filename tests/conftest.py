@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +14,12 @@ from chatlease.testing import FakeService, ManualClock
 
 
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [name for name in os.environ if name.startswith("CHATLEASE_") and name != "CHATLEASE_PYTHONS"]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("CHATLEASE_LEDGER", "memory")  # what is about the ledger on disk says so
+    monkeypatch.setenv("CHATLEASE_SWEEP", "off")  # a sweep in the background would be one more actor in every schedule
 
 
 @pytest.fixture

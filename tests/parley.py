@@ -119,7 +119,7 @@ class ParleyServer:
 
     async def _look(self, request: web.Request) -> web.Response:
         replies = self._room(request).replies.values()
-        return web.json_response([reply.shown() for reply in replies if reply.to == request.query["to"]])
+        return web.json_response([reply.shown() for reply in replies if reply.to == request.query.get("to", reply.to)])
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         reply = self._room(request).replies[request.match_info["reply"]]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,16 @@ import typer
 
 import chatlease
 import chatlease_adapters
-from chatlease import Credential, Deadlines, Engine, State, Trigger, errors, testing
+from chatlease import Credential, Deadlines, Engine, SqliteLedger, State, Sweep, Swept, Trigger, errors, testing
 from chatlease._cli._app import application
+from chatlease._cli._ledger import full
 from chatlease._registry import installed
+from chatlease.adapter import Call, Login
 from chatlease.errors import NotAuthenticated
 from chatlease.events import Pending
+from chatlease.ledger import Entry
 from chatlease.testing import FakeService, ManualClock, check_adapter, failpoints
+from chatlease.testing.fake_service import FakeChat
 from chatlease_adapters import provider
 from chatlease_adapters.open_assistant import CookieSource, OpenAssistant
 from chatlease_adapters.open_assistant.service import Fault, Service, running
@@ -34,7 +39,7 @@ from tests.parley import ParleyServer, parley
 
 COVERED = {
     "README.md": ["asyncio.run(main())", "engine.session(prompt="],
-    "engine/README.md": ["async def run_bot", "async def on_message"],
+    "engine/README.md": ["async def run_bot", "async def on_message", "async def run_fleet", "engine.ledger.retry("],
     "adapters/README.md": [
         "website = ",
         "service.faults.add",
@@ -99,6 +104,67 @@ async def test_a_bot_is_built_as_the_engines_page_says(local: Service, monkeypat
     await block(page, "async def on_message").run(bot)
     await bot["run_bot"]()
     assert handled == ["Hello"]
+
+
+async def test_a_fleet_sweeps_as_the_engines_page_says(local: Service, tmp_path: Path) -> None:
+    """What a process that was killed left is deleted with the login that the program gives, and counted by its hook."""
+    ledger, login = f"sqlite:///{tmp_path}/chats.sqlite3", Credential(cookies={"session": "any"})
+    chat = await left_behind(local, ledger, "bot-7", login)
+    recorded: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
+
+    def record(open_entries: int, undeleted: int, elapsed_s: float) -> None:
+        recorded.put_nowait((open_entries, undeleted))
+
+    async def serve_updates(engine: Engine) -> None:
+        assert await recorded.get() == (0, 0)
+        assert chat not in local.chats
+
+    def login_of(service: str, account: str) -> Credential | None:
+        return login if account == "bot-7" else None
+
+    fleet = await block("engine/README.md", "async def run_fleet").run(
+        {
+            **vars(chatlease),
+            "OpenAssistant": OpenAssistant,
+            "URL": local.url,
+            "LEDGER": ledger,
+            "login_of": login_of,
+            "record": record,
+            "alert": pytest.fail,
+            "serve_updates": serve_updates,
+        }
+    )
+    assert chat in local.chats
+    await fleet["run_fleet"]()
+
+
+async def left_behind(local: Service, url: str, account: str, login: Credential) -> str:
+    """Leave a chat as a process does that is gone; returns its id."""
+    adapter = OpenAssistant(url=local.url)
+    chat = await adapter.create_chat(Call(Login(account, login), Deadlines()), "")
+    await adapter.aclose()
+    ledger = SqliteLedger.from_url(url)
+    await ledger.open()
+    entry = Entry(id="left", service=adapter.service, origin=adapter.origin, account=account)
+    await ledger.bound(await ledger.intent(entry), chat)
+    await ledger.aclose()
+    return chat
+
+
+async def test_dead_letters_are_tried_again_as_printed(
+    service: FakeService, clock: ManualClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with Engine(service, clock=clock) as engine:
+        assert engine.ledger is not None
+        for name, dead in (("one", True), ("two", False)):
+            entry = Entry(id=name, service=service.service, origin=service.origin, account="bob")
+            hold = await engine.ledger.intent(entry)
+            await engine.ledger.bound(hold, f"chat-{name}")
+            service.chats[f"chat-{name}"] = FakeChat("bob", name)
+            await engine.ledger.hand_over(hold, attempts=20, error_code="http-500", retry_in_s=9e4, dead=dead)
+        after = await block("engine/README.md", "engine.ledger.retry(").run({"engine": engine})
+        assert capsys.readouterr().out == "one fake bob chat-one http-500\n"
+        assert (after["swept"].swept, after["swept"].open, list(service.chats)) == (1, 1, ["chat-two"])
 
 
 async def test_both_dialects_are_spoken_as_printed(local: Service, capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,10 +270,18 @@ def test_every_make_target_exists(page: str, line: str) -> None:
 def commands() -> Mapping[str, set[str]]:
     """Return the options of every command, those of the whole program under an empty name."""
     program = typer.main.get_group(application(installed()))
-    own = {option for parameter in program.params for option in parameter.opts}
-    every = {name: command.params for name, command in program.commands.items()}
-    options = {name: {option for each in params for option in each.opts} for name, params in every.items()}
-    return {"": own | {"--help"}} | options
+    return {name: {*_options(command), *([] if name else ["--help"])} for name, command in _every("", program)}
+
+
+def _every(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """Yield a command and those below it, by their names as typed."""
+    yield name, command
+    for below, each in getattr(command, "commands", {}).items():
+        yield from _every(f"{name} {below}".strip(), each)
+
+
+def _options(command: Any) -> set[str]:
+    return {option for parameter in command.params for option in parameter.opts}
 
 
 COMMANDS = commands()
@@ -218,7 +292,7 @@ def test_every_command_and_option_exists(page: str, line: str) -> None:
     first, *others = [part.split() for part in line.removeprefix("chatlease ").split(" | ")]
     for name in [first[0], *(other[0] for other in others)]:
         assert name in COMMANDS or name in COMMANDS[""]
-    allowed = COMMANDS.get(first[0], COMMANDS[""])
+    allowed = COMMANDS.get(" ".join(first[:2]), COMMANDS.get(first[0], COMMANDS[""]))
     assert {word for word in first if re.match("--?[a-z]", word)} <= allowed
 
 
@@ -257,6 +331,37 @@ async def looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> set[str]
     with pytest.raises(NotAuthenticated) as caught:
         await OpenAssistant(url=PRINTED_URL).ready_cookies("X", None)
     return set(re.findall(r"\b(CHATLEASE_\w+)_X\b", str(caught.value)))
+
+
+def test_the_table_of_what_a_sweep_counts_is_the_code() -> None:
+    printed = [cell.strip("`") for cell, _ in table("engine/README.md", "What is counted")]
+    assert sorted(printed) == sorted({*Swept.__struct_fields__} - {"elapsed_s"})
+
+
+def test_the_table_of_an_entrys_keys_is_what_the_command_prints() -> None:
+    rows = table("engine/README.md", "On the command line")
+    printed = [each for cell, _ in rows for each in re.findall(r"`([^`]+)`", cell)]
+    assert sorted(printed) == sorted(full(Entry(id="", service="", origin="", account=""), now=0.0))
+
+
+def test_the_rules_of_retrying_are_as_printed() -> None:
+    usual, prose = Sweep(), " ".join(text_of("engine/README.md").split())
+    assert f"tried again after {usual.first_retry:g} seconds" in prose
+    assert f"up to {usual.longest_retry / 3600:g} hours" in prose
+    assert f"After {usual.attempts} tries, or {usual.give_up / 86400:g} days, the entry is a *dead letter*" in prose
+    assert (usual.every, usual.margin, usual.probe, usual.daily) == (60, 600, 3600, 86400)  # once a minute, ...
+
+
+def test_the_options_of_a_ledgers_url_are_as_printed() -> None:
+    [printed] = re.findall(r"\?(lease=\S+)(?=`)", text_of("engine/README.md"))
+    defaults = {name: str(default).removesuffix(".0") for name, default in signature_of_options(SqliteLedger).items()}
+    assert dict(each.split("=") for each in printed.split("&")) == defaults
+
+
+def signature_of_options(thing: Any) -> dict[str, Any]:
+    """Return the defaults of what can be given by name alone, but for a test's clock."""
+    parameters = inspect.signature(thing).parameters.values()
+    return {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY and each.name != "clock"}
 
 
 def test_the_map_of_the_tests_leads_to_files() -> None:

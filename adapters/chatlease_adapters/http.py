@@ -253,7 +253,7 @@ class HttpClient:
             timeout=self._timeout_of(call.deadlines.connect),
         )
         response = await _mapped(request, url)
-        call.http_status = response.status
+        call.http_status, call.http_date = response.status, response.headers.get("Date")
         if response.status < 200:  # noqa: PLR2004  (101, and what no server may say: neither is an answer)
             response.close()
             raise ProtocolChanged("an HTTP answer", "a status that ends none", status=response.status)

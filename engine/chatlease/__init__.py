@@ -13,10 +13,11 @@ from ._clock import Clock, SystemClock, Timer
 from ._core import Step
 from ._deadlines import Deadlines
 from ._engine import Engine
-from ._ledger import MemoryLedger
+from ._ledger import MemoryLedger, SqliteLedger
 from ._lifecycle import State, Trigger
 from ._prompt import Messages, format_prompt
 from ._session import Session
+from ._sweep import Sweep, Swept
 from ._trace import Hook, TraceEvent, TraceFile, get_logger
 from .adapter import Credential
 from .errors import ChatleaseError
@@ -32,8 +33,11 @@ __all__ = [
     "MemoryLedger",
     "Messages",
     "Session",
+    "SqliteLedger",
     "State",
     "Step",
+    "Sweep",
+    "Swept",
     "SystemClock",
     "Timer",
     "TraceEvent",

@@ -7,6 +7,7 @@ Rules that live here:
 * After an error or a cancellation the caller waits for at most ``grace``; then the engine goes on alone.
 * Cleanup never hides its cause. The caller sees its own exception, with a note if the chat is left; only a caller
   without one sees `CleanupFailed`, and only where no ledger holds the chat (or the engine is strict).
+* A chat whose lease was lost is left to the sweepers, unless they know only of its intent.
 * A run that may be going is stopped first. Where it does not stop and deleting would do harm, the chat is handed over.
 """
 
@@ -114,6 +115,8 @@ async def _clean_up(session: Core) -> None:
     try:
         with budget:
             await _quiesce(session)
+            if session.lost and session.bound:  # a sweeper may be at it already
+                raise BudgetSpent  # noqa: TRY301  (the same end as the budget's)
             await _follow_path(session)
     except BudgetSpent:
         _failed(session)

@@ -18,14 +18,15 @@ import msgspec
 from . import _failpoints
 from ._clock import Clock
 from ._gate import Gate
-from ._interrupt import Interruptible
-from ._lifecycle import FINAL, Create, Run, State, Trigger, allowed
+from ._interrupt import Deadline, Interruptible, lease_lost, ledger_is_late
+from ._lifecycle import CLEANUP, FINAL, Create, Run, State, Trigger, allowed
 from ._machine import fire
 from ._steps import EFFECTS, look
 from ._tasks import wait_patiently
 from .adapter import Adapter, AnswerStream, Call, Credential, Deadlines, Login, RunOptions
-from .errors import LedgerError, ServiceError, SessionClosed, StepInFlight
+from .errors import ChatleaseError, LedgerError, ServiceError, SessionClosed, StepInFlight
 from .events import Reading, RunStatus
+from .ledger import Hold
 
 if TYPE_CHECKING:
     from ._answer import Answer
@@ -62,6 +63,7 @@ class Core:
         "answer",
         "asked",
         "attempts",
+        "bound",
         "budget",
         "budget_spent",
         "call",
@@ -75,6 +77,7 @@ class Core:
         "error_code",
         "gate",
         "grace_used",
+        "hold",
         "id",
         "in_doubt",
         "in_flight",
@@ -134,6 +137,8 @@ class Core:
         self.grace_used = 0.0
         self.scope: Interruptible | None = None
         self.quiet: asyncio.Future[None] | None = None
+        self.hold: Hold | None = None
+        self.bound = False
         self.own_step: asyncio.Task[Step] | None = None
         self.closing_task: asyncio.Task[None] | None = None
         self.attempts = 0
@@ -159,6 +164,11 @@ class Core:
     def over(self) -> bool:
         """Whether a final state is reached, or the engine has given up."""
         return self.state in FINAL or (self.closing_task is not None and self.closing_task.done())
+
+    @property
+    def lost(self) -> bool:
+        """Whether the chat belongs to the sweepers, because this process was stopped longer than its lease."""
+        return self.hold is not None and self.hold.lease.lost()
 
     @property
     def known_chat(self) -> str:
@@ -238,6 +248,9 @@ class Core:
         """Fire a trigger in this task, traced; for the engine's cleanup, which no close interrupts."""
         source, began = self.state, self.clock.now()
         self.call.http_request = self.call.http_status = None
+        if self.lost and trigger not in CLEANUP:
+            self.in_doubt = True
+            raise lease_lost()
         if self.engine.tracer.wants("session.transition.started"):
             self.trace("session.transition.started", trigger=trigger.value, source=source.value)
         try:
@@ -285,6 +298,7 @@ class Core:
         gate, self.gate = self.gate, None
         if gate is not None:
             gate.release(self)
+            self.engine.turns.end(self)
             self.trace("session.gate.released")
 
     async def look(self) -> None:
@@ -301,7 +315,7 @@ class Core:
 
     def at_rate_limit(self) -> bool:
         """Say whether the account's budget was used up by the last run."""
-        return self.gate is not None and self.gate.budget.at_limit()
+        return self.gate is not None and (self.gate.budget.at_limit() or self.engine.turns.was_last(self))
 
     def close_stream(self) -> None:
         """Let go of the stream's connection."""
@@ -309,8 +323,10 @@ class Core:
         if stream is not None:
             stream.close()
 
-    def closed_error(self) -> SessionClosed:
+    def closed_error(self) -> ChatleaseError:
         """Return the error for steps that come too late."""
+        if self.lost:
+            return lease_lost()
         return SessionClosed(f"the session is {'closing' if self.closing else 'closed'} (state {self.state.value})")
 
     def trace(self, event: str, **keys: Any) -> None:
@@ -339,11 +355,14 @@ class Core:
         ledger = self.engine.ledger
         if ledger is None:
             return
+        assert self.hold is not None
         try:
-            await ledger.bound(self.id, self.known_chat)
+            with Deadline(self.clock, self.deadlines.call, ledger_is_late):
+                await ledger.bound(self.hold, self.known_chat)
         except LedgerError:
             self.in_doubt = True
             raise
+        self.bound = True
         _failpoints.reach("create_chat.bound")
 
     def _check_open(self) -> None:

@@ -13,11 +13,12 @@ Rules that live here:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import signal
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack, cast
 
@@ -25,7 +26,7 @@ from . import _cleanup
 from ._answer import Answer
 from ._clock import Clock, SystemClock
 from ._ids import new_id
-from ._interrupt import Deadline
+from ._interrupt import Deadline, ledger_is_late
 from ._keeper import Keeper
 from ._logins import Logins
 from ._prompt import Messages
@@ -36,10 +37,14 @@ from ._settings import (
     chosen_deadlines,
     chosen_ledger,
     chosen_provider,
+    chosen_sweep,
     chosen_trace_file,
 )
+from ._sweep import Sweep, Swept
+from ._sweeper import Sweeper
 from ._timers import Timers
 from ._trace import Hook, TraceFile, Tracer
+from ._turns import Turns
 from .adapter import Adapter, Credential, CredentialProvider, Deadlines, RunOptions
 from .errors import SessionClosed, UsageError
 from .ledger import Ledger
@@ -65,10 +70,12 @@ class Engine:
 
     Args:
         adapters: The services; owned and closed by the engine. The first is the default.
-        ledger: Where chats that must still be deleted are kept: a `chatlease.ledger.Ledger` (not closed by the engine
-            when given), ``"memory"`` (nothing survives the process), or ``None`` to give the promise up: then a chat
-            that cannot be deleted is an error (`CleanupFailed`). By default what ``CHATLEASE_LEDGER`` says (``memory``
-            or ``none``), else memory.
+        ledger: Where chats that must still be deleted are kept: ``sqlite:///PATH``, a `chatlease.ledger.Ledger` (not
+            closed by the engine when given), ``"memory"`` (nothing survives the process), or ``None`` to give the
+            promise up: then a chat that cannot be deleted is an error (`CleanupFailed`). By default what
+            ``CHATLEASE_LEDGER`` says, else a SQLite file in the user's state folder, shared by all processes.
+        sweep: How chats are deleted that others left (crashed processes, failed cleanups), in the background; ``None``
+            for not at all. By default what ``CHATLEASE_SWEEP`` says, else at once and then every minute.
         deadlines: Of all sessions that are given none of their own.
         credentials: Of named accounts: a mapping of name to `Credential` (or to cookies), or a function of (service,
             account).
@@ -81,6 +88,7 @@ class Engine:
         self,
         *adapters: Adapter,
         ledger: Ledger | str | None = DEFAULT,
+        sweep: Sweep | str | None = DEFAULT,
         deadlines: Deadlines | None = None,
         credentials: CredentialProvider | Mapping[str, Credential | Mapping[str, str]] | None = None,
         hooks: Iterable[Hook] = (),
@@ -91,7 +99,8 @@ class Engine:
             raise UsageError("an engine needs at least one adapter")
         self.deadlines = chosen_deadlines(deadlines)
         self.clock = Timers(clock or SystemClock(), dataclasses.astuple(self.deadlines))
-        self.ledger = chosen_ledger(ledger)
+        self.ledger = chosen_ledger(ledger, self.clock)
+        self._owns_ledger = self.ledger is not ledger
         self.strict_cleanup = strict_cleanup
         self.tracer = Tracer(self.clock, hooks)
         self._trace_file: TraceFile | None = None
@@ -99,7 +108,10 @@ class Engine:
         self._adapters = adapters
         self._loop: asyncio.AbstractEventLoop | None = None
         self._forks = _forks
-        self.keeper = Keeper(self.clock, self.deadlines.grace, self._close_parts)
+        self._deafen: Callable[[], None] = lambda: None
+        self.turns = Turns(self)
+        self.sweeper = Sweeper(self, adapters, chosen_sweep(sweep))
+        self.keeper = Keeper(self.clock, self.deadlines.grace, self._stop_work, self._close_parts)
 
     # -- sessions -----------------------------------------------------------------------------------------------------
 
@@ -184,6 +196,20 @@ class Engine:
         session = self.session(service=service, account=account, credential=credential)
         return await session.offered_models()
 
+    async def sweep(self) -> Swept:
+        """
+        Delete the chats that others left, now, as far as their time has come and their logins are known here.
+
+        The same happens in the background by itself (see ``sweep`` above). Chats of living sessions are never touched.
+        Cancelling it leaves what was not done to the next sweep.
+
+        Raises:
+            LedgerUnavailable: The ledger cannot be used now.
+            UsageError: The engine has no ledger, or is not open.
+        """
+        self.check_loop()
+        return await self.sweeper.sweep()
+
     @property
     def sessions(self) -> tuple[Session, ...]:
         """The sessions that are not over, in no order."""
@@ -194,13 +220,14 @@ class Engine:
     async def __aenter__(self) -> Self:
         if self._loop is not None:
             raise UsageError("an engine is entered once", hint="Make another Engine.")
-        if self.ledger is not None:
-            await self.ledger.open()
-        self._loop = asyncio.get_running_loop()
         self._trace_file = chosen_trace_file()
         if self._trace_file is not None:
             self.tracer.add(self._trace_file)
+        self._loop = asyncio.get_running_loop()
+        if self.ledger is not None:
+            await self._open_ledger(self.ledger)
         self.keeper.start()
+        self.sweeper.start()
         return self
 
     async def __aexit__(
@@ -291,7 +318,36 @@ class Engine:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
+    async def _open_ledger(self, ledger: Ledger) -> None:
+        try:
+            with Deadline(self.clock, self.deadlines.call, ledger_is_late):
+                await ledger.open()
+        except BaseException:
+            self._loop = None
+            if self._trace_file is not None:
+                self._trace_file.close()
+            raise
+        self._deafen = ledger.listen(self._on_ledger_event)
+
+    def _on_ledger_event(self, event: str, keys: Mapping[str, object]) -> None:
+        """Hear of something that happened to the ledger; in any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+            self.loop.call_soon_threadsafe(self._hear, event, dict(keys))
+
+    def _hear(self, event: str, keys: dict[str, object]) -> None:
+        self.tracer.emit(event, keys)
+        for session in self.keeper.sessions:
+            if session.lost:
+                _cleanup.start(session)
+
+    def _stop_work(self) -> None:
+        self.sweeper.stop()
+        self.turns.close()
+
     async def _close_parts(self) -> None:
+        self._deafen()
+        if self.ledger is not None and self._owns_ledger:
+            await self.ledger.aclose()
         stuck = [adapter.service for adapter in self._adapters if not await self._is_closed(adapter)]
         if self._trace_file is not None:
             self._trace_file.close()

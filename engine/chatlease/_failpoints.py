@@ -1,9 +1,9 @@
 """Named places at which a test may stop, fail or kill the process; generated from the lifecycle table.
 
 Two for every trigger: ``<trigger>.started`` just before its effect, ``<trigger>.completed`` just after it and before
-the state changes; and two in the promise itself: ``create_chat.intended`` between the durable intent and the first
-byte, ``create_chat.bound`` once the chat's id is durable. Nothing happens at any of them unless it is armed
-(`chatlease.testing.failpoints`).
+the state changes; two in the promise itself: ``create_chat.intended`` between the durable intent and the first byte,
+``create_chat.bound`` once the chat's id is durable; and those of a sweep, each after what it is named for. Nothing
+happens at any of them unless it is armed (`chatlease.testing.failpoints`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ NAMES: tuple[str, ...] = tuple(
     sorted(
         {f"{trigger.value}.{place}" for trigger in Trigger for place in ("started", "completed")}
         | {"create_chat.intended", "create_chat.bound"}
+        | {f"sweep.{done}" for done in ("reaped", "claimed", "listed", "stopped", "deleted", "settled")}
     )
 )
 """Every failpoint."""

@@ -124,7 +124,7 @@ class Gate:
             self._waiters.append(waiter)
         self._hand_on()
         try:
-            with Deadline(clock, deadlines.gate, lambda: _busy(deadlines.gate)):
+            with Deadline(clock, deadlines.gate, lambda: busy(deadlines.gate)):
                 await self._wait(waiter, clock, deadlines.poll)
         except BaseException:
             self._leave(waiter)
@@ -175,7 +175,8 @@ class Gate:
         self.release(waiter.holder)
 
 
-def _busy(seconds: float) -> Busy:
+def busy(seconds: float) -> Busy:
+    """Return the error for a slot that stayed taken."""
     return Busy(f"the account's running slot stayed taken for {seconds:g} s", code="deadline-gate", sent=False)
 
 

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from ._clock import Clock, Timer
+from .errors import LeaseLost, LedgerUnavailable
 
 
 class Interruptible:
@@ -86,3 +87,13 @@ class Deadline(Interruptible):
 
     def _expire(self) -> None:
         self.interrupt(self._expired())
+
+
+def ledger_is_late() -> Exception:
+    """Return the error for a ledger that does not answer."""
+    return LedgerUnavailable("the ledger did not write in time")
+
+
+def lease_lost() -> LeaseLost:
+    """Return the error for a chat that this process may not use any more."""
+    return LeaseLost("this process was stopped longer than its lease; the chat belongs to the sweepers now")

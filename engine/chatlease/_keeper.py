@@ -36,16 +36,24 @@ class Keeper:
     Args:
         clock: Whose time counts.
         grace: Seconds that cleanups have once somebody is in a hurry.
+        stop_work: Ends what the engine does on its own account, before the sessions are given back.
         close_parts: Closes what else the engine owns, at the very end.
 
     Attributes:
         closing: The engine takes no new sessions.
     """
 
-    def __init__(self, clock: Clock, grace: float, close_parts: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        grace: float,
+        stop_work: Callable[[], object],
+        close_parts: Callable[[], Awaitable[None]],
+    ) -> None:
         self.closing = False
         self._clock = clock
         self._grace = grace
+        self._stop_work = stop_work
         self._close_parts = close_parts
         self._hurried = False
         self._released = asyncio.Event()
@@ -120,6 +128,7 @@ class Keeper:
             cancelled = error
             self.hurry()
         self.closing = True
+        self._stop_work()
         while self._start_cleanups() or self._tasks:
             try:
                 await asyncio.wait(set(self._tasks))

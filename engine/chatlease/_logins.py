@@ -36,6 +36,10 @@ class Logins:
         self._cached: dict[_Key, Login] = {}
         self._locks: defaultdict[_Key, asyncio.Lock] = defaultdict(asyncio.Lock)
 
+    def given(self, service: str, account: str) -> Credential | None:
+        """Return what the engine was given for a named account."""
+        return None if self._provider is None else self._provider(service, account)
+
     async def find(self, session: Core) -> Login:
         """
         Return the login of a session.
@@ -77,8 +81,8 @@ class Logins:
         return True
 
     async def _ask(self, session: Core, rejected: Credential | None) -> Credential:
-        if self._provider is not None and session.account is not None:
-            credential = self._provider(session.adapter.service, session.account)
+        if session.account is not None:
+            credential = self.given(session.adapter.service, session.account)
             if credential is not None:
                 return credential
         return await session.adapter.ready_cookies(session.account, rejected)

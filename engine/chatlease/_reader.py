@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from ._core import error_keys
-from ._interrupt import Deadline, Interruptible
+from ._interrupt import Deadline, Interruptible, lease_lost
 from ._lifecycle import Run
 from ._steps import look
 from .errors import RunCancelled, RunFailed, ServiceError, StreamStalled, Unavailable
@@ -97,6 +97,8 @@ class Reader:
             SessionClosed: The session was closed meanwhile.
         """
         while self._error is None:
+            if self._session.lost:
+                raise lease_lost()
             try:
                 pieces = await (self._poll() if self._session.stream is None else self._stream())
             except StreamStalled as stalled:

@@ -1,6 +1,7 @@
 """What an engine is told by its arguments, and else by the environment.
 
-The whole table of variables is in README.md; those of the engine are ``CHATLEASE_LEDGER`` and ``CHATLEASE_TRACE``.
+The whole table of variables is in README.md; those of the engine are ``CHATLEASE_LEDGER``, ``CHATLEASE_SWEEP`` and
+``CHATLEASE_TRACE``.
 """
 
 from __future__ import annotations
@@ -9,39 +10,67 @@ import os
 from collections.abc import Mapping
 from typing import cast
 
+from ._clock import Clock
 from ._deadlines import Deadlines
-from ._ledger import MemoryLedger
+from ._ledger import MemoryLedger, SqliteLedger
+from ._sweep import Sweep
 from ._trace import TraceFile
 from .adapter import Credential, CredentialProvider
 from .errors import UsageError
 from .ledger import Ledger
 
 DEFAULT = "default"
-"""The ledger that ``CHATLEASE_LEDGER`` names, else the one in memory."""
-
-_MEMORY = "memory"
+"""What the environment names, else what is best: a SQLite file in the user's state folder, a sweep a minute."""
 
 
-def chosen_ledger(ledger: Ledger | str | None) -> Ledger | None:
+def chosen_ledger(ledger: Ledger | str | None, clock: Clock | None = None) -> Ledger | None:
     """
     Return the ledger that an argument, or else the environment, names.
+
+    Args:
+        ledger: ``sqlite:///PATH``, ``"memory"``, ``"none"``, ``"default"``, a ledger, or ``None``.
+        clock: Of the one in memory.
 
     Raises:
         UsageError: There is no such ledger.
     """
     if ledger == DEFAULT:
-        ledger = os.environ.get("CHATLEASE_LEDGER") or _MEMORY
-    if ledger == _MEMORY:
-        return MemoryLedger()
+        ledger = os.environ.get("CHATLEASE_LEDGER") or DEFAULT
+    if not isinstance(ledger, str):
+        return ledger
+    if ledger == DEFAULT:
+        return SqliteLedger()
+    if ledger == "memory":
+        return MemoryLedger(clock)
     if ledger == "none":
         return None
-    if isinstance(ledger, str):
-        # The value is not shown: it may be an address with a password.
-        raise UsageError(
-            "the ledger named (by ledger= or CHATLEASE_LEDGER) is none that there is",
-            hint='Give "memory", "none", a ledger object, or None.',
-        )
-    return ledger
+    if ledger.startswith("sqlite:"):
+        return SqliteLedger.from_url(ledger)
+    # The value is not shown: it may be an address with a password.
+    raise UsageError(
+        "the ledger named (by ledger= or CHATLEASE_LEDGER) is none that there is",
+        hint='Give "sqlite:///PATH", "memory", "none", a ledger object, or None.',
+    )
+
+
+def chosen_sweep(sweep: Sweep | str | None) -> Sweep | None:
+    """
+    Return how to sweep, by an argument or else by ``CHATLEASE_SWEEP`` (``off``, or the seconds between two sweeps).
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if sweep is None or isinstance(sweep, Sweep):
+        return sweep
+    text = os.environ.get("CHATLEASE_SWEEP", "") if sweep == DEFAULT else sweep
+    if text in {"", DEFAULT}:
+        return Sweep()
+    if text == "off":
+        return None
+    try:
+        return Sweep(every=float(text))
+    except ValueError:
+        raise UsageError("CHATLEASE_SWEEP is `off`, or the seconds between two sweeps, more than 0") from None
 
 
 def chosen_provider(

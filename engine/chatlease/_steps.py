@@ -22,13 +22,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _failpoints
 from ._gate import gate_of, rate_limited
-from ._interrupt import Deadline
-from ._lifecycle import Create, Run, State, Trigger
+from ._interrupt import Deadline, lease_lost, ledger_is_late
+from ._lifecycle import Create, Run, Trigger
 from ._retry import retry_unsent
 from .adapter import Call
 from .errors import (
     Busy,
-    LedgerUnavailable,
     NotAuthenticated,
     RateLimited,
     ServiceError,
@@ -123,16 +122,21 @@ async def create_chat(session: Core) -> None:
     """Create the chat; the ledger knows of it before the first byte leaves."""
     adapter, ledger = session.adapter, session.engine.ledger
     if ledger is not None:
-        await ledger.intent(_entry(session))
+        with Deadline(session.clock, session.deadlines.call, ledger_is_late):
+            session.hold = await ledger.intent(_entry(session))
     _failpoints.reach("create_chat.intended")
+    if session.lost and ledger is not None and session.hold is not None:
+        # Sent now, it could take effect long after its deadline, when nobody looks for it any more.
+        ledger.absent(session.hold)
+        raise lease_lost()
     try:
         chat = await ask_service(session, Trigger.CREATE_CHAT, lambda call: adapter.create_chat(call, session.id))
     except BaseException as error:
         session.create = Create.UNKNOWN
         if refused(error):
             session.create = Create.REFUSED
-            if ledger is not None:
-                ledger.absent(session.id)
+            if ledger is not None and session.hold is not None:
+                ledger.absent(session.hold)
         raise
     session.create, session.chat = Create.CREATED, chat
 
@@ -198,6 +202,7 @@ async def take_turn(session: Core) -> None:
     session.trace("session.gate.acquired")
     try:
         await _take_budget(session)
+        await session.engine.turns.take(session)
     except BaseException:
         session.end_turn()
         raise
@@ -257,6 +262,8 @@ async def _until_over(session: Core) -> Reading:
 
 async def look(session: Core, call: Call | None = None) -> Reading:
     """Read the answer without the stream."""
+    if session.lost:
+        raise lease_lost()
     adapter, chat, prompt = session.adapter, session.known_chat, session.known_prompt
     reading = adapter.read_answer(call or session.call, chat, prompt, session.run_id)
     return await within(session, session.deadlines.call, "read_answer", reading)
@@ -267,8 +274,8 @@ async def delete_chat(session: Core) -> None:
     session.close_stream()
     adapter, chat = session.adapter, session.known_chat
     await ask_service(session, Trigger.DELETE_CHAT, lambda call: adapter.delete_chat(call, chat))
-    if session.engine.ledger is not None:
-        session.engine.ledger.settled(session.id)
+    if session.engine.ledger is not None and session.hold is not None:
+        session.engine.ledger.settled(session.hold)
     session.end_turn()
 
 
@@ -280,17 +287,14 @@ async def hand_over(session: Core) -> None:
     """Leave the chat to the ledger's sweepers."""
     session.close_stream()
     session.end_turn()
-    ledger = session.engine.ledger
-    if ledger is None:
+    ledger, hold = session.engine.ledger, session.hold
+    if ledger is None or hold is None:
         return
-    with Deadline(session.clock, session.deadlines.grace, _ledger_is_late):  # a stuck disk must not keep the loop alive
-        if session.chat is not None and session.state is State.COOKIES_READY:
-            await ledger.bound(session.id, session.chat)  # the create step was cut between the reply and this
-        await ledger.hand_over(session.id, attempts=session.attempts, error_code=session.error_code)
-
-
-def _ledger_is_late() -> Exception:
-    return LedgerUnavailable("the ledger did not take the chat in time; its entry stays open")
+    session.engine.sweeper.remember(session)
+    with Deadline(session.clock, session.deadlines.grace, ledger_is_late):  # a stuck disk must not keep the loop alive
+        if session.chat is not None and not session.bound:
+            await ledger.bound(hold, session.chat)  # the create step was cut between the reply and this
+        await ledger.hand_over(hold, attempts=session.attempts, error_code=session.error_code)
 
 
 EFFECTS: Mapping[Trigger, Callable[..., Awaitable[Any]]] = MappingProxyType(

@@ -136,9 +136,11 @@ class Call:
             every message that it passes on, as it does with the credential's secrets.
         http_request: Set by an HTTP adapter when it sends: method and path (``POST /api/chat``), no query; traced.
         http_status: Set by the adapter as soon as the status line of an answer is read; goes into the trace.
+        http_date: The service's clock: the ``Date`` header of the last answer, where there is one. A sweeper compares
+            the times in a listing with it.
     """
 
-    __slots__ = ("deadlines", "hide", "http_request", "http_status", "login")
+    __slots__ = ("deadlines", "hide", "http_date", "http_request", "http_status", "login")
 
     def __init__(self, login: Login, deadlines: Deadlines) -> None:
         self.login = login
@@ -146,6 +148,7 @@ class Call:
         self.hide: tuple[str, ...] = ()
         self.http_request: str | None = None
         self.http_status: int | None = None
+        self.http_date: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,14 +332,15 @@ class Adapter(Protocol):
         """Open the stream of the answer; ``None`` when the service refuses because the run is finished."""
         ...
 
-    async def read_answer(self, call: Call, chat: str, prompt: str, run: str | None) -> Reading:
+    async def read_answer(self, call: Call, chat: str, prompt: str | None, run: str | None) -> Reading:
         """
         Look at the answer without the stream.
 
         Args:
             call: See `Call`.
             chat: Id of the chat.
-            prompt: Id of the prompt.
+            prompt: Id of the prompt; ``None`` (with ``run``) for the chat's newest run, whatever it answers: a sweeper
+                knows no more than the chat.
             run: Id of the run; ``None`` when the reply to ``queue_assistant`` was lost, to find the run by its prompt.
         """
         ...

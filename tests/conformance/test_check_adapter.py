@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
-from chatlease.adapter import Call, ChatListing, Credential, RunOptions
+from chatlease.adapter import Call, Capabilities, ChatListing, Credential, RunOptions
+from chatlease.errors import Rejected
 from chatlease.events import Reading, RunStatus
 from chatlease.testing import ContractBroken, FakeService, check_adapter
 
@@ -47,10 +48,29 @@ class _TakesAnything(FakeService):
 
 
 class _CannotFindByPrompt(FakeService):
-    async def read_answer(self, call: Call, chat: str, prompt: str, run: str | None) -> Reading:
+    async def read_answer(self, call: Call, chat: str, prompt: str | None, run: str | None) -> Reading:
         if run is None:
             return Reading(RunStatus.ABSENT)
         return await super().read_answer(call, chat, prompt, run)
+
+
+class _CannotFindNewest(FakeService):
+    async def read_answer(self, call: Call, chat: str, prompt: str | None, run: str | None) -> Reading:
+        if prompt is None:
+            return Reading(RunStatus.ABSENT)
+        return await super().read_answer(call, chat, prompt, run)
+
+
+class _OrphansFail(FakeService):
+    async def stop_run(self, call: Call, chat: str, run: str | None) -> None:
+        if run is None:
+            raise Rejected("there is no run to stop", status=409)
+
+
+class _ForgetsKeys(FakeService):
+    async def list_chats(self, call: Call) -> AsyncIterator[ChatListing]:
+        async for each in super().list_chats(call):
+            yield ChatListing(each.chat, each.created_at, each.empty)
 
 
 class _AcceptsAnyone(FakeService):
@@ -66,6 +86,9 @@ class _AcceptsAnyone(FakeService):
         (_NoModels, "at least one model"),
         (_TakesAnything, "check_options refuses"),
         (_CannotFindByPrompt, "read_answer of a finished run"),
+        (_CannotFindNewest, "read_answer of a finished run"),
+        (lambda: _OrphansFail(capabilities=Capabilities(stopping=True)), "refused by 404 or 410"),
+        (_ForgetsKeys, "the key that each chat was created with"),
     ],
 )
 async def test_a_broken_adapter_is_told_which_clause_it_breaks(make: Callable[[], FakeService], clause: str) -> None:

@@ -188,7 +188,7 @@ def settled(world: World, *, ghosts: bool = False) -> None:
         world: Where it was played.
         ghosts: Entries may be open for chats that do not exist: a reply to create or delete was lost.
     """
-    entries = {entry.id: entry for entry in world.ledger._entries.values()}
+    entries = {entry.id: entry for entry in world.ledger.entries}
     chats = {chat.key: name for name, chat in world.service.chats.items()}
     assert chats.keys() <= entries.keys(), "a chat was left that no ledger knows of"
     assert ghosts or chats.keys() == entries.keys(), "the ledger holds an entry without a chat"

@@ -75,7 +75,7 @@ def test_a_delete_that_never_succeeds_ends_in_one_orphaned_entry(scenario: Scena
     for world in every_pass(World.cancel, scenario, scenarios.slow, faults=_faults("delete_chat", kind, times=FAR)):
         saw_cancellation(world)
         settled(world, ghosts=True)
-        assert len(world.ledger._entries) <= 1
+        assert len(world.ledger.entries) <= 1
 
 
 @pytest.mark.parametrize("kind", ["failed", "hangs"])

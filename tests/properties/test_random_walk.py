@@ -114,7 +114,7 @@ class Walk(RuleBasedStateMachine):
 
     @invariant()
     def every_chat_has_its_entry(self) -> None:
-        assert {chat.key for chat in self.service.chats.values()} <= self.ledger._entries.keys()
+        assert {chat.key for chat in self.service.chats.values()} <= {entry.id for entry in self.ledger.entries}
         assert self.service.lost_messages == 0
 
     def teardown(self) -> None:

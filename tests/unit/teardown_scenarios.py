@@ -479,7 +479,7 @@ def play(name: str, variant: str) -> dict[str, Any]:
             ended = type(error).__name__
         else:
             ended = "returned"
-        open_entries = len(world.ledger._entries)
+        open_entries = len(world.ledger.entries)
         world.kept.clear()
         gc.collect()
     return {

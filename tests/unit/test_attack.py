@@ -14,6 +14,7 @@ from chatlease import Credential, Deadlines, Engine, MemoryLedger, State
 from chatlease.adapter import AnswerStream, Call
 from chatlease.errors import StreamStalled, UsageError
 from chatlease.events import Batch
+from chatlease.ledger import Hold
 from chatlease.testing import FakeService, ManualClock
 
 FAST = Deadlines(answer=0.05, settle=0.05, poll=0.01, grace=0.5, drain=0.5)
@@ -109,7 +110,9 @@ async def test_adapters_that_cannot_close_keep_neither_the_engine_nor_the_others
 
 
 class _StuckLedger(MemoryLedger):
-    async def hand_over(self, entry: str, *, attempts: int, error_code: str) -> None:
+    async def hand_over(
+        self, hold: Hold, *, attempts: int, error_code: str, retry_in_s: float = 0.0, dead: bool = False
+    ) -> None:
         await asyncio.Event().wait()
 
 

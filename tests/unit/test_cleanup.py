@@ -28,7 +28,7 @@ from chatlease.errors import (
     UsageError,
 )
 from chatlease.events import Final
-from chatlease.ledger import Entry, EntryState
+from chatlease.ledger import Entry, EntryState, Hold
 from chatlease.testing import HANG, FakeService, Fault, ManualClock, capture_trace
 
 from .paced import PacedService, collect
@@ -45,17 +45,19 @@ class Ledger(MemoryLedger):
         super().__init__()
         self.failing = set(failing)
 
-    async def intent(self, entry: Entry) -> None:
+    async def intent(self, entry: Entry) -> Hold:
         self._check("intent")
-        await super().intent(entry)
+        return await super().intent(entry)
 
-    async def bound(self, entry: str, chat: str) -> None:
+    async def bound(self, hold: Hold, chat: str) -> None:
         self._check("bound")
-        await super().bound(entry, chat)
+        await super().bound(hold, chat)
 
-    async def hand_over(self, entry: str, *, attempts: int, error_code: str) -> None:
+    async def hand_over(
+        self, hold: Hold, *, attempts: int, error_code: str, retry_in_s: float = 0.0, dead: bool = False
+    ) -> None:
         self._check("hand_over")
-        await super().hand_over(entry, attempts=attempts, error_code=error_code)
+        await super().hand_over(hold, attempts=attempts, error_code=error_code, retry_in_s=retry_in_s, dead=dead)
 
     def _check(self, write: str) -> None:
         if write in self.failing:

@@ -25,6 +25,7 @@ from chatlease._cli._exits import MEANINGS, Exit, of_error, sentence
 from chatlease._cli._show import Screen, TraceLines, printable
 from chatlease._cli._signals import PATIENT
 from chatlease._diagram import calls, lifecycle, sequence
+from chatlease._ledger._schema import SCHEMA_VERSION
 from chatlease._registry import Plugin, Registry, installed
 from chatlease._trace import TraceEvent
 from chatlease.adapter import AnswerStream, Call, Credential, RunOptions
@@ -216,7 +217,7 @@ class Interrupting(FakeService):
         self._press("open_stream")
         return await super().open_stream(call, chat, run)
 
-    async def read_answer(self, call: Call, chat: str, prompt: str, run: str | None) -> Reading:
+    async def read_answer(self, call: Call, chat: str, prompt: str | None, run: str | None) -> Reading:
         self._press("read_answer")
         return await super().read_answer(call, chat, prompt, run)
 
@@ -291,7 +292,7 @@ def test_debug_shows_where_an_error_was_raised(run: Run) -> None:
 
 def test_help_lists_the_commands_and_every_exit_code(run: Run) -> None:
     shown = run("--help").out
-    for name in ("chat", "models", "adapters", "doctor", "diagram"):
+    for name in ("chat", "sweep", "ledger", "models", "adapters", "doctor", "diagram"):
         assert f" {name} " in shown
     for code, meaning in MEANINGS.items():
         assert re.search(rf" {int(code)}  {re.escape(meaning)}", shown)
@@ -381,7 +382,8 @@ def test_models_are_listed_one_a_line_or_as_json(run: Run) -> None:
 
 @pytest.fixture
 def state_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The user's state directory, empty."""
+    """The user's state directory, empty, as the place of the ledger."""
+    monkeypatch.delenv("CHATLEASE_LEDGER")
 
     def user_state_path(app: str, *, appauthor: bool) -> Path:
         return tmp_path / "state" / app
@@ -422,7 +424,8 @@ def test_doctor_finds_nothing_wrong(state_folder: Path) -> None:
         "models": "ok",
     }
     assert found["login"]["found"] == "found Authorization, login (values are never shown)"
-    assert found["ledger"]["found"] == f"in memory in this version; {state_folder} can be written"
+    ledger = state_folder / "ledger.sqlite3"
+    assert found["ledger"]["found"] == f"{ledger} can be made; there is none yet (schema {SCHEMA_VERSION})"
     assert not state_folder.parent.exists()
 
 
@@ -462,13 +465,16 @@ def test_doctor_reports_a_folder_that_cannot_be_written(state_folder: Path) -> N
     state_folder.parent.touch()
     code, found = checked(FakeService())
     assert (code, found["ledger"]["status"]) == (1, "problem")
-    assert found["ledger"]["found"] == f"{state_folder.parent} cannot be written (Not a directory)"
+    ledger = state_folder / "ledger.sqlite3"
+    assert found["ledger"]["found"] == f"the ledger {ledger} cannot be made: {state_folder.parent}: Not a directory"
+    assert found["ledger"]["do"] == LedgerUnavailable.hint
 
 
 @pytest.mark.parametrize("ledger", ["memory", "none"])
 def test_doctor_looks_for_no_folder_where_none_is_needed(monkeypatch: pytest.MonkeyPatch, ledger: str) -> None:
     monkeypatch.setenv("CHATLEASE_LEDGER", ledger)
-    assert checked(FakeService())[1]["ledger"]["status"] == "skipped"
+    found = checked(FakeService())[1]["ledger"]
+    assert (found["status"], found["found"].partition(":")[0]) == ("skipped", f"CHATLEASE_LEDGER is {ledger}")
 
 
 def test_doctor_reports_a_ledger_that_there_is_not_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:

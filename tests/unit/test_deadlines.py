@@ -70,7 +70,8 @@ async def test_call(clock: ManualClock, step: str) -> None:
         if step == "create_chat":
             service.chats.clear()
             assert engine.ledger is not None
-            engine.ledger.settled((await engine.ledger.open_entries())[0].id)
+            [claim] = await engine.ledger.claim(await engine.ledger.due(), 1)
+            engine.ledger.settled(claim.hold)
 
 
 async def test_first_event_of_a_stream_that_does_not_open(clock: ManualClock) -> None:
@@ -325,7 +326,7 @@ async def test_a_run_that_is_cancelled_again_and_again_is_run_cancelled(clock: M
 
 async def test_a_run_that_was_cancelled_after_a_token_is_not_queued_again(clock: ManualClock) -> None:
     class Late(FakeService):
-        async def read_answer(self, call: Call, chat: str, prompt: str, run: str | None) -> Reading:
+        async def read_answer(self, call: Call, chat: str, prompt: str | None, run: str | None) -> Reading:
             await super().read_answer(call, chat, prompt, run)
             return Reading(RunStatus.CANCELLED, None, run)
 
@@ -354,7 +355,7 @@ async def test_a_failure_in_the_stream_comes_after_the_tokens_before_it(clock: M
 @pytest.mark.parametrize("status", [RunStatus.FAILED, RunStatus.ABSENT])
 async def test_a_run_that_failed_or_vanished_is_run_failed(clock: ManualClock, status: RunStatus) -> None:
     class Lost(FakeService):
-        async def read_answer(self, call: Call, chat: str, prompt: str, run: str | None) -> Reading:
+        async def read_answer(self, call: Call, chat: str, prompt: str | None, run: str | None) -> Reading:
             return Reading(status, None, run)
 
     service = Lost(clock=clock, batches=[])

@@ -16,7 +16,7 @@ from chatlease._diagram import LEDGER_WRITES, TRACE_EVENTS, calls, embed, embedd
 from chatlease._lifecycle import TABLE, WITH_CHAT, State
 from chatlease._trace import EVENTS, TraceEvent
 from chatlease.errors import Rejected, ServiceError, UsageError
-from chatlease.ledger import Entry
+from chatlease.ledger import Entry, Hold
 from chatlease.testing import FakeService, Fault, capture_trace
 from chatlease.testing.fake_service import unavailable
 
@@ -127,25 +127,27 @@ class NotingLedger(MemoryLedger):
         if event.event == "session.transition.started":
             self.step = Trigger(event.keys["trigger"])
 
-    async def intent(self, entry: Entry) -> None:
+    async def intent(self, entry: Entry) -> Hold:
         self.writes[self.step].add("intent")
-        await super().intent(entry)
+        return await super().intent(entry)
 
-    async def bound(self, entry: str, chat: str) -> None:
+    async def bound(self, hold: Hold, chat: str) -> None:
         self.writes[self.step].add("bound")
-        await super().bound(entry, chat)
+        await super().bound(hold, chat)
 
-    def settled(self, entry: str) -> None:
+    def settled(self, hold: Hold) -> None:
         self.writes[self.step].add("settled")
-        super().settled(entry)
+        super().settled(hold)
 
-    def absent(self, entry: str) -> None:
+    def absent(self, hold: Hold) -> None:
         self.writes[self.step].add("absent")
-        super().absent(entry)
+        super().absent(hold)
 
-    async def hand_over(self, entry: str, *, attempts: int, error_code: str) -> None:
+    async def hand_over(
+        self, hold: Hold, *, attempts: int, error_code: str, retry_in_s: float = 0.0, dead: bool = False
+    ) -> None:
         self.writes[self.step].add("hand_over")
-        await super().hand_over(entry, attempts=attempts, error_code=error_code)
+        await super().hand_over(hold, attempts=attempts, error_code=error_code, retry_in_s=retry_in_s, dead=dead)
 
 
 async def ask(service: FakeService, ledger: NotingLedger) -> None:

@@ -13,7 +13,18 @@ from typing import Any, cast
 
 import pytest
 
-from chatlease import Credential, Deadlines, Engine, Hook, MemoryLedger, Session, State, TraceEvent, TraceFile
+from chatlease import (
+    Credential,
+    Deadlines,
+    Engine,
+    Hook,
+    MemoryLedger,
+    Session,
+    SqliteLedger,
+    State,
+    TraceEvent,
+    TraceFile,
+)
 from chatlease.adapter import CredentialProvider
 from chatlease.errors import CleanupFailed, NotAuthenticated, Rejected, SessionClosed, Unavailable, UsageError
 from chatlease.testing import FakeService, ManualClock, capture_trace
@@ -282,11 +293,19 @@ async def test_an_option_that_the_service_does_not_take_is_refused_before_anythi
 # ---------------------------------------------------------------------------------------------------------- environment
 
 
-@pytest.mark.parametrize("value", ["", "memory"])
-def test_the_ledger_is_in_memory_unless_the_environment_says_otherwise(
-    value: str, monkeypatch: pytest.MonkeyPatch
+def test_the_ledger_is_a_file_in_the_users_state_folder_unless_the_environment_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("CHATLEASE_LEDGER", value)
+    monkeypatch.setenv("CHATLEASE_LEDGER", "")
+    ledger = Engine(FakeService()).ledger
+    assert isinstance(ledger, SqliteLedger)
+    assert ledger.path == tmp_path / "state" / "chatlease" / "ledger.sqlite3"
+    assert not ledger.path.exists()
+    monkeypatch.setenv("CHATLEASE_LEDGER", f"sqlite:///{tmp_path}/mine")
+    ledger = Engine(FakeService()).ledger
+    assert isinstance(ledger, SqliteLedger)
+    assert ledger.path == tmp_path / "mine"
+    monkeypatch.setenv("CHATLEASE_LEDGER", "memory")
     assert isinstance(Engine(FakeService()).ledger, MemoryLedger)
 
 

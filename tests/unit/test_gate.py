@@ -161,7 +161,7 @@ async def test_a_look_that_was_answered_late_does_not_end_the_next_turn(clock: M
     replied = asyncio.Event()
 
     class Late(FakeService):
-        async def read_answer(self, call: Call, chat: str, prompt: str, run: str | None) -> Reading:
+        async def read_answer(self, call: Call, chat: str, prompt: str | None, run: str | None) -> Reading:
             reading = await super().read_answer(call, chat, prompt, run)
             await replied.wait()
             return reading

@@ -240,6 +240,7 @@ def test_every_trigger_has_its_failpoints() -> None:
         *(f"{trigger.value}.{place}" for trigger in Trigger for place in ("started", "completed")),
         "create_chat.intended",
         "create_chat.bound",
+        *(f"sweep.{done}" for done in ("reaped", "claimed", "listed", "stopped", "deleted", "settled")),
     }
 
 

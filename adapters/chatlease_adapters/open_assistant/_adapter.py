@@ -168,7 +168,7 @@ class OpenAssistant:
         self._check(call, answer, "open the stream")
         raise ProtocolChanged("an event stream", shape(answer.body), status=answer.status)
 
-    async def read_answer(self, call: Call, chat: str, prompt: str, run: str | None) -> Reading:
+    async def read_answer(self, call: Call, chat: str, prompt: str | None, run: str | None) -> Reading:
         """Look at an answer, by its id or its prompt; see `chatlease.adapter.Adapter`."""
         if run is None:
             return await self._find_answer(call, chat, prompt)
@@ -251,9 +251,12 @@ class OpenAssistant:
         said = f"the service answered HTTP {status} to delete the chat, which is still there"
         raise Unavailable(said, status=status)
 
-    async def _find_answer(self, call: Call, chat: str, prompt: str) -> Reading:
+    async def _find_answer(self, call: Call, chat: str, prompt: str | None) -> Reading:
         found = await self._look(call, chat)
-        answers = [message for message in found.messages if message.parent_id == prompt] if found else []
+        messages = found.messages if found else ()
+        answers = [
+            each for each in messages if (each.state != "manual" if prompt is None else each.parent_id == prompt)
+        ]
         return reading(max(answers, key=_age)) if answers else Reading(RunStatus.ABSENT)
 
     async def _explained(self, call: Call, refused: Rejected | Unavailable, model: str) -> ServiceError:

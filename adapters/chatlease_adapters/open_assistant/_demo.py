@@ -47,7 +47,7 @@ async def show_session(url: str, prompt: str, *, console: Console | None = None,
     view = View(console or Console(highlight=False, soft_wrap=True))
     view.begin(url, prompt)
     adapter = OpenAssistant(url, cookies={SESSION_COOKIE: "demo"})
-    async with Engine(adapter, ledger="memory", hooks=[view.hook, *hooks]) as engine:
+    async with Engine(adapter, ledger="memory", sweep=None, hooks=[view.hook, *hooks]) as engine:
         engine.install_signal_handlers()
         async with engine.session(prompt=prompt) as session:
             async for token in session.ask():

@@ -34,6 +34,7 @@ from ._service._answers import AnswerSource, FinalText, Piece, Thought, Upstream
 from ._service._core import Core, Record
 from ._service._dispatch import Dispatcher
 from ._service._faults import STEPS, Fault, Faults
+from ._service._journal import Journal
 from ._service._login import SESSION_COOKIE, Logins
 from ._service._model_list import DOCUMENTED, MODELS
 from ._service._options import Answers, Auth, ServiceOptions
@@ -107,6 +108,7 @@ class Service:
             Logins(self.options, self.store),
             self.faults,
             self.log,
+            Journal(self.options.journal, self.options.actor_header) if self.options.journal else None,
         )
         self._http: aiohttp.ClientSession | None = None
         self._crew: Crew | None = None
@@ -257,6 +259,8 @@ class Service:
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=16 * 1024 * 1024)
         app.router.add_get("/_chatlease/counts", self._show_counts)
+        if self._core.journal is not None:
+            app.router.add_get("/_chatlease/journal", self._show_journal)
         Dispatcher(self._core).add_routes(app.router)
         app.on_response_prepare.append(strip)
         app.on_shutdown.append(self._end_tasks)
@@ -264,6 +268,13 @@ class Service:
 
     async def _show_counts(self, _request: web.Request) -> web.Response:
         return web.json_response(self.counts())
+
+    async def _show_journal(self, request: web.Request) -> web.Response:
+        assert self._core.journal is not None
+        after = request.query.get("after", "0")
+        if not after.isdecimal():
+            raise web.HTTPBadRequest(text="after is the number of the last entry that was read")
+        return web.Response(body=self._core.journal.after(int(after)), content_type="application/json")
 
     async def _end_tasks(self, _app: web.Application) -> None:
         tasks = list(self._core.tasks)

@@ -15,10 +15,12 @@ from ._chat import chat
 from ._diagrams import diagram
 from ._doctor import doctor
 from ._exits import MEANINGS
+from ._ledger import commands as ledger_commands
 from ._list import adapters, models
 from ._program import Program
+from ._sweep import sweep
 
-_OWN: tuple[Callable[..., Any], ...] = (chat, models, adapters, doctor, diagram)
+_OWN: tuple[Callable[..., Any], ...] = (chat, sweep, models, adapters, doctor, diagram)
 # typer joins single line feeds, so every exit code is a paragraph.
 _EXIT_CODES = "\n\n".join(["Exit codes:", *(f"{code:>3}  {meaning}" for code, meaning in MEANINGS.items())])
 
@@ -42,6 +44,7 @@ def application(registry: Registry) -> typer.Typer:
     app.callback()(_callback(program))
     for function in _OWN:
         app.command(function.__name__)(program.command(function))
+    app.add_typer(ledger_commands(program))
     for plugin in registry.commands.values():
         app.command(plugin.name)(program.command(_plugged(plugin)))
     return app

@@ -20,7 +20,7 @@ from chatlease.errors import ChatleaseError, UsageError
 from . import _options as opt
 from ._conversation import Conversation, Wish
 from ._exits import Exit, of_error
-from ._journal import Journal
+from ._journal import FirstSweep, Journal
 from ._program import Program, forget_stdout, program
 from ._show import Screen, print_json
 from ._signals import PATIENT, cancelling, given_back
@@ -101,6 +101,8 @@ class _Talk:
         self._wish = wish
         self._screen = screen
         self._journal = Journal()
+        self._swept = FirstSweep()
+        self._kept = False
         self._text: str | None = None
 
     async def run(self, trace_file: Path | None, *, as_json: bool) -> Exit:
@@ -123,16 +125,22 @@ class _Talk:
 
     async def _talk(self, hooks: list[Hook]) -> None:
         adapter = self._connection.open(self._program.registry)
-        async with Engine(adapter, deadlines=PATIENT, hooks=[self._journal, self._screen.hook, *hooks]) as engine:
+        hooks = [self._journal, self._screen.hook, self._swept, *hooks]
+        async with Engine(adapter, deadlines=PATIENT, hooks=hooks) as engine:
+            self._kept = engine.ledger is not None and engine.ledger.shared
             try:
                 await self._converse(engine)
             except BaseException as error:
                 if engine.sessions and isinstance(error, asyncio.CancelledError):
-                    self._screen.note(
-                        "the chat is deleted as soon as its answer has ended; Ctrl-C now leaves it behind"
-                    )
+                    self._screen.note(f"the chat is deleted as soon as its answer has ended; {self._second_ctrl_c}")
                 await given_back(engine)
                 raise
+            if self._kept:
+                await self._swept.wait(self._screen)
+
+    @property
+    def _second_ctrl_c(self) -> str:
+        return f"Ctrl-C now leaves it {'to the next sweep' if self._kept else 'behind'}"
 
     async def _converse(self, engine: Engine) -> None:
         if self._wish.prompt is None:
@@ -157,7 +165,8 @@ class _Talk:
             given = self._journal.state == State.DELETED.value
             self._screen.note("interrupted; the chat was given back" if given else "interrupted")
         for chat in self._journal.handed_over:
-            self._screen.note(f"chat {chat or 'of unknown id'} is left at the service; delete it there", "bold red")
+            what = "the ledger keeps it for `chatlease sweep`" if self._kept else "delete it there"
+            self._screen.note(f"chat {chat or 'of unknown id'} is left at the service; {what}", "bold red")
         return code
 
 

@@ -78,7 +78,7 @@ def _event(line: bytes) -> TraceEvent:
 async def sample_trace() -> Sequence[TraceEvent]:
     """Run a session on a service in memory and return its trace."""
     testing = await asyncio.to_thread(_testing)
-    async with Engine(testing.FakeService(tokens=["Hello", "!"])) as engine:
+    async with Engine(testing.FakeService(tokens=["Hello", "!"]), ledger="memory", sweep=None) as engine:
         with testing.capture_trace(engine) as captured:
             await engine.ask("Hello").text()
     return list(captured)

@@ -11,26 +11,29 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import os
 import platform
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
-import platformdirs
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from chatlease._engine import Engine
+from chatlease._ledger import SqliteLedger
+from chatlease._ledger._schema import SCHEMA_VERSION
 from chatlease._registry import Registry
+from chatlease._settings import DEFAULT, chosen_ledger
 from chatlease.adapter import Adapter, Credential
-from chatlease.errors import ChatleaseError, NotAuthenticated
+from chatlease.errors import ChatleaseError, LedgerUnavailable, NotAuthenticated, UsageError
+from chatlease.ledger import Entry, Ledger
 
+from . import _ledgers
 from . import _options as opt
 from ._exits import Exit
 from ._program import program
@@ -71,7 +74,7 @@ async def doctor(
     option: opt.AdapterOptions = None,
     as_json: opt.Json = False,
 ) -> Exit:
-    """Check logins, the way to the service, the service, the ledger's folder and the versions; say what to do."""
+    """Check logins, the way to the service, the service, the ledger and the versions; say what to do."""
     connection = opt.Connection(adapter, url, account, cookie_file, proxy, option or ())
     found: list[Check] = []
     async for check in _checks(program(context).registry, connection):
@@ -109,8 +112,8 @@ async def _checks(registry: Registry, connection: opt.Connection) -> AsyncIterat
         yield _problem("adapter", error)
         return
     yield Check("adapter", "ok", f"{adapter.service} at {adapter.origin}")
-    yield _ledger(adapter)
-    async with Engine(adapter, ledger="memory") as engine:
+    yield await ledger_check()
+    async with Engine(adapter, ledger=None) as engine:
         async for check in _service(engine, adapter, connection.account):
             yield check
 
@@ -153,31 +156,56 @@ def _installed(names: tuple[str, ...]) -> Iterator[str]:
         yield name
 
 
-def _ledger(adapter: Adapter) -> Check:
-    chosen = os.environ.get("CHATLEASE_LEDGER", "")
+async def ledger_check() -> Check:
+    """Find out whether the ledger can be used, without making or changing more than an engine's start would."""
     try:
-        Engine(adapter)
-    except ChatleaseError as error:
+        ledger = chosen_ledger(DEFAULT)
+    except UsageError as error:
         # What the variable holds is not shown: the address of a database may hold a password.
         return Check("ledger", "problem", "CHATLEASE_LEDGER names no ledger that this version has", error.hint)
-    if chosen in {"memory", "none"} or "://" in chosen:
-        return Check("ledger", "skipped", f"CHATLEASE_LEDGER is {chosen.partition('://')[0]}; no folder is needed")
-    folder = Path(chosen).expanduser().parent if chosen else platformdirs.user_state_path("chatlease", appauthor=False)
-    problem = _unwritable(folder)
-    if not problem:
-        kept = "" if chosen else "in memory in this version; "
-        return Check("ledger", "ok", f"{kept}{folder} can be written")
-    return Check("ledger", "problem", problem, "Make it writable, or set CHATLEASE_LEDGER.")
+    if ledger is None:
+        return Check("ledger", "skipped", "CHATLEASE_LEDGER is none: a chat that cannot be deleted is only reported")
+    if not ledger.shared:
+        return Check("ledger", "skipped", "CHATLEASE_LEDGER is memory: after a crash the chats of that moment stay")
+    try:
+        return await _opened(ledger)
+    except (LedgerUnavailable, OSError) as error:
+        do = (error.hint if isinstance(error, LedgerUnavailable) else "") or LedgerUnavailable.hint
+        return Check("ledger", "problem", str(error), do)
 
 
-def _unwritable(folder: Path) -> str:
-    """Return why nothing can be written into a folder, which need not exist yet; empty when it can."""
+async def _opened(ledger: Ledger) -> Check:
+    """Really open it; one that is not there yet, in a place that is gone afterwards."""
+    if not isinstance(ledger, SqliteLedger):
+        async with _ledgers.opened(ledger):
+            return _healthy(_ledgers.name_of(ledger), await ledger.open_entries())
+    if not ledger.path.exists():
+        await _tried_beside(ledger)
+        return Check("ledger", "ok", f"{ledger.path} can be made; there is none yet (schema {SCHEMA_VERSION})")
+    schema = _ledgers.peek(ledger.path).schema  # raises for a damaged file, which opening would set aside
+    async with _ledgers.opened(ledger):
+        await ledger.reap()
+        name = f"{ledger.path} can be written; schema {max(schema, SCHEMA_VERSION)}"
+        return _healthy(name, await ledger.open_entries())
+
+
+async def _tried_beside(ledger: SqliteLedger) -> None:
+    folder = ledger.path.parent
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     try:
-        with tempfile.TemporaryFile(dir=existing):
-            return ""
+        scratch = tempfile.TemporaryDirectory(dir=existing)
     except OSError as error:
-        return f"{existing} cannot be written ({error.strerror or type(error).__name__})"
+        reason = error.strerror or type(error).__name__
+        raise LedgerUnavailable(f"the ledger {ledger.path} cannot be made: {existing}: {reason}") from error
+    with scratch as place:
+        async with _ledgers.opened(SqliteLedger(Path(place) / ledger.path.name)):
+            pass
+
+
+def _healthy(name: str, entries: Sequence[Entry]) -> Check:
+    orphaned, dead = sum(entry.orphaned for entry in entries), sum(entry.dead for entry in entries)
+    do = "`chatlease sweep --once` deletes what can be deleted; `chatlease ledger` shows the rest." if orphaned else ""
+    return Check("ledger", "ok", f"{name}; {len(entries)} open, {orphaned} orphaned, {dead} dead", do)
 
 
 # -- at the service ---------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ MEANINGS = {
     Exit.FAILED: "the service, the way to it, or the ledger failed",
     Exit.USAGE: "the command makes no sense as given; nothing was sent",
     Exit.NOT_AUTHENTICATED: "no login was found, or the service refused it",
-    Exit.CHAT_LEFT: "a chat could not be deleted and is left at the service",
+    Exit.CHAT_LEFT: "a chat is left at the service: it could not be deleted, or not yet",
     Exit.INTERRUPTED: "interrupted by Ctrl-C or SIGTERM; every chat was given back",
 }
 """What each exit code says, for ``--help``."""

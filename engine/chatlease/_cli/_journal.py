@@ -1,4 +1,4 @@
-"""What a command remembers of the sessions that it runs, from their trace alone.
+"""What a command remembers of the sessions and sweeps that it runs, from their trace alone.
 
 Rules that live here:
 
@@ -8,6 +8,7 @@ Rules that live here:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,10 @@ from chatlease._trace import TraceEvent
 from chatlease.errors import ChatleaseError
 
 from ._exits import Exit, sentence
+from ._show import Screen
+
+PATIENCE_S = 10.0
+"""How long a command waits at its end for the sweep that it began with."""
 
 _STEP_KEYS = ("trigger", "source", "dest", "elapsed_s", "http_status")
 
@@ -26,14 +31,13 @@ class Journal:
 
     Attributes:
         steps: The transitions made, oldest first, as traced.
-        handed_over: Ids of the chats that are left; ``None`` for one whose id was never learned.
         sessions: Ids of the sessions seen.
     """
 
     def __init__(self) -> None:
         self.steps: list[Mapping[str, Any]] = []
-        self.handed_over: list[str | None] = []
         self.sessions: list[str] = []
+        self._left: dict[str, str | None] = {}
         self._first_token_s: float | None = None
         self._token_count = 0
         self._requeued = 0
@@ -47,7 +51,9 @@ class Journal:
             case "session.transition.completed":
                 self.steps.append({name: keys[name] for name in _STEP_KEYS if name in keys})
             case "session.cleanup.handed_over":
-                self.handed_over.append(keys.get("chat"))
+                self._left[keys["session"]] = keys.get("chat")
+            case "sweep.chat.deleted" | "sweep.entry.absent":
+                self._left.pop(keys["session"], None)
             case "session.stream.first_token":
                 self._first_token_s = keys["waited_s"]
             case "session.stream.ended":
@@ -56,6 +62,11 @@ class Journal:
                 self._requeued += 1
             case _:
                 pass
+
+    @property
+    def handed_over(self) -> list[str | None]:
+        """Ids of the chats that are left; ``None`` for one whose id was never learned."""
+        return list(self._left.values())
 
     @property
     def state(self) -> str:
@@ -92,6 +103,35 @@ class Journal:
             "error": None if error is None else _error(error),
             "exit_code": int(code),
         }
+
+
+class FirstSweep:
+    """
+    A hook that knows whether the sweep that an engine begins with has ended.
+
+    A short command would cut it, and a chat that the last run left behind would stay until a longer one.
+    """
+
+    def __init__(self) -> None:
+        self._begun = False
+        self._ended = asyncio.Event()
+
+    def __call__(self, event: TraceEvent) -> None:
+        """Take an event in."""
+        self._begun = self._begun or event.event == "sweep.started"
+        if event.event in {"sweep.completed", "sweep.failed"}:
+            self._ended.set()
+
+    async def wait(self, screen: Screen, seconds: float = PATIENCE_S) -> None:
+        """Wait for its end, if it has begun; not for long, because the next start goes on where it stopped."""
+        if not self._begun or self._ended.is_set():
+            return
+        screen.status("deleting chats that were left behind")
+        try:
+            async with asyncio.timeout(seconds):
+                await self._ended.wait()
+        except TimeoutError:
+            screen.note("chats that were left behind are still being deleted; the next start, or a sweep, goes on")
 
 
 def _error(error: ChatleaseError) -> dict[str, Any]:

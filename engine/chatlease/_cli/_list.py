@@ -28,7 +28,7 @@ async def models(
 ) -> None:
     """List the models that the service offers, one a line."""
     connection = opt.Connection(adapter, url, account, cookie_file, proxy, option or ())
-    async with Engine(connection.open(program(context).registry)) as engine:
+    async with Engine(connection.open(program(context).registry), ledger=None) as engine:
         names = await engine.models(account=account)
     if as_json:
         print_json(names)

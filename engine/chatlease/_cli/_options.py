@@ -24,6 +24,12 @@ AdapterName: TypeAlias = Annotated[
 ]
 Url: TypeAlias = Annotated[str | None, typer.Option(help="Address of the service.", rich_help_panel=_SERVICE)]
 Account: TypeAlias = Annotated[str | None, typer.Option(help="Name of the login to use.", rich_help_panel=_SERVICE)]
+AddedAccount: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--account", help="Name of a login to use, also for its chats made without a name.", rich_help_panel=_SERVICE
+    ),
+]
 CookieFile: TypeAlias = Annotated[
     Path | None, typer.Option(help="A cookies.txt, JSON export or HAR that holds the login.", rich_help_panel=_SERVICE)
 ]
@@ -38,6 +44,14 @@ AdapterOptions: TypeAlias = Annotated[
         metavar="NAME=VALUE",
         help="Any other option of the adapter; may be repeated.",
         rich_help_panel=_SERVICE,
+    ),
+]
+LedgerUrl: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--ledger",
+        metavar="URL",
+        help="sqlite:///PATH; by default what CHATLEASE_LEDGER says, else the file in your state folder.",
     ),
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

@@ -50,6 +50,17 @@ class Program:
 
         return run
 
+    def group(self, function: Callable[..., Any]) -> Callable[..., None]:
+        """Return the function of a command that has commands of its own: it runs when none of them is named."""
+        command = self.command(function)
+
+        @functools.wraps(function)
+        def run(*, context: typer.Context, **kwargs: Any) -> None:
+            if context.invoked_subcommand is None:
+                command(context, **kwargs)
+
+        return run
+
     def failed(self, error: ChatleaseError, screen: Screen | None = None) -> Exit:
         """Show an error, and return the exit code that it means."""
         if self.debug:

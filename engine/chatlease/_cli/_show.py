@@ -195,6 +195,14 @@ def milliseconds(seconds: float) -> str:
     return f"{seconds * 1000:9.1f} ms"
 
 
+def age(seconds: float) -> str:
+    """Return a longer duration for people, in the largest unit of which it has one: ``45 s``, ``12 min``, ``3 d``."""
+    for unit, length in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= length:
+            return f"{int(seconds / length)} {unit}"
+    return f"{max(0, int(seconds))} s"
+
+
 def print_json(value: object) -> None:
     """Print a value on stdout as JSON, indented."""
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")

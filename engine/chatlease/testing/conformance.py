@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from chatlease._lifecycle import TABLE
 from chatlease.adapter import Adapter, AnswerStream, Call, Credential, Deadlines, Login, RunOptions
-from chatlease.errors import ServiceError, UsageError
+from chatlease.errors import Rejected, ServiceError, UsageError
 from chatlease.events import Failed, Final, RunStatus
 
-__all__ = ["ContractBroken", "check_adapter"]
+__all__ = ["ContractBroken", "check_adapter", "want"]
 
+T = TypeVar("T")
 _READS = 10_000
 _PROMPT = "Say something short, please."
 
@@ -34,7 +36,7 @@ async def _last_event(stream: AnswerStream) -> object:
 
 
 class ContractBroken(AssertionError):
-    """An adapter does not do what `chatlease.adapter` says."""
+    """An adapter does not do what `chatlease.adapter` says, or a ledger what `chatlease.ledger` says."""
 
 
 async def check_adapter(
@@ -53,7 +55,7 @@ async def check_adapter(
         ContractBroken: Naming the clause.
         ServiceError: The service failed in a way that is nobody's breach of contract.
     """
-    for check in (_check_surface, _check_answer, _check_second_delete, _check_finished, _check_turns, _check_listing):
+    for check in _CHECKS:
         await _with(make, check, credential, model)
     if wrong is not None:
         await _with(make, _check_refusal, wrong, model)
@@ -72,10 +74,10 @@ class _Probe:
     async def asked(self) -> tuple[str, str, str]:
         """Create a chat, send a prompt, queue an answer."""
         chat = await self.adapter.create_chat(self.call, "check-adapter")
-        _want(self.call.http_status is not None, "create_chat reports the HTTP status in call.http_status")
+        want(self.call.http_status is not None, "create_chat reports the HTTP status in call.http_status")
         prompt = await self.adapter.send_prompt(self.call, chat, _PROMPT, None)
         run = await self.adapter.queue_assistant(self.call, chat, prompt, self.model, self.options)
-        _want(all(type(each) is str and each for each in (chat, prompt, run)), "ids are strings, not empty")
+        want(all(type(each) is str and each for each in (chat, prompt, run)), "ids are strings, not empty")
         return chat, prompt, run
 
     async def answer(self, chat: str, prompt: str, run: str) -> str:
@@ -85,18 +87,18 @@ class _Probe:
             last = None if stream is None else await _last_event(stream)
             if isinstance(last, Final):
                 return last.text
-            _want(not isinstance(last, Failed), "the service answers a plain prompt")
+            want(not isinstance(last, Failed), "the service answers a plain prompt")
         finally:
             if stream is not None:
                 stream.close()
                 stream.close()
         return await self.looked(chat, prompt, run)
 
-    async def looked(self, chat: str, prompt: str, run: str | None) -> str:
+    async def looked(self, chat: str, prompt: str | None, run: str | None) -> str:
         reading = await self.adapter.read_answer(self.call, chat, prompt, run)
-        _want(reading.status is RunStatus.ANSWERED, "read_answer of a finished run is ANSWERED", reading.status)
-        _want(reading.run is not None, "read_answer gives the run's id")
-        _want(reading.text is not None, "read_answer of a finished run gives its text")
+        want(reading.status is RunStatus.ANSWERED, "read_answer of a finished run is ANSWERED", reading.status)
+        want(reading.run is not None, "read_answer gives the run's id")
+        want(reading.text is not None, "read_answer of a finished run gives its text")
         return reading.text or ""
 
 
@@ -114,26 +116,27 @@ async def _with(make: Callable[[], Adapter], check: _Check, credential: Credenti
 async def _check_surface(probe: _Probe) -> None:
     adapter = probe.adapter
     for name in {row.call for row in TABLE if row.call} | {"read_answer", "models", "aclose"}:
-        _want(inspect.iscoroutinefunction(getattr(adapter, name, None)), f"{name} is a coroutine function")
-    _want(bool(adapter.service) and bool(adapter.origin), "service and origin are not empty")
-    _want("@" not in adapter.origin, "origin holds no credentials", adapter.origin)
-    _want(bool(await adapter.models(probe.call)), "models names at least one model")
+        want(inspect.iscoroutinefunction(getattr(adapter, name, None)), f"{name} is a coroutine function")
+    want(bool(adapter.service) and bool(adapter.origin), "service and origin are not empty")
+    want("@" not in adapter.origin, "origin holds no credentials", adapter.origin)
+    want(bool(await adapter.models(probe.call)), "models names at least one model")
     try:
         adapter.check_options(probe.model, {"no_such_option": 1})  # type: ignore[typeddict-unknown-key]  # on purpose
     except UsageError:
         return
-    _want(False, "check_options refuses an option that it does not know, with UsageError")
+    want(False, "check_options refuses an option that it does not know, with UsageError")
 
 
 async def _check_answer(probe: _Probe) -> None:
     """A plain prompt is answered, and the final text is what read_answer says too, by run and by prompt."""
     chat, prompt, run = await probe.asked()
     text = await probe.answer(chat, prompt, run)
-    _want(await probe.looked(chat, prompt, run) == text, "read_answer agrees with the stream's final text")
-    _want(await probe.looked(chat, prompt, None) == text, "read_answer finds the run by its prompt")
+    want(await probe.looked(chat, prompt, run) == text, "read_answer agrees with the stream's final text")
+    want(await probe.looked(chat, prompt, None) == text, "read_answer finds the run by its prompt")
+    want(await probe.looked(chat, None, None) == text, "read_answer finds the chat's newest run")
     if probe.adapter.capabilities.stopping:
         await probe.adapter.stop_run(probe.call, chat, run)
-    _want(await probe.adapter.delete_chat(probe.call, chat) is True, "delete_chat of a chat that exists is True")
+    want(await probe.adapter.delete_chat(probe.call, chat) is True, "delete_chat of a chat that exists is True")
 
 
 async def _check_second_delete(probe: _Probe) -> None:
@@ -141,14 +144,34 @@ async def _check_second_delete(probe: _Probe) -> None:
     await probe.adapter.delete_chat(probe.call, chat)
     again = await probe.adapter.delete_chat(probe.call, chat)
     expected = probe.adapter.capabilities.second_delete == "deleted"
-    _want(again is expected, f"a second delete_chat is {expected}, as the capabilities say", again)
+    want(again is expected, f"a second delete_chat is {expected}, as the capabilities say", again)
+
+
+async def _check_orphan(probe: _Probe) -> None:
+    """What a sweeper does with a chat of which it knows no more than the id; also when somebody else was faster."""
+    chat = await probe.adapter.create_chat(probe.call, "check-adapter")
+    for _ in range(2):
+        if probe.adapter.capabilities.stopping:
+            await _unless_gone(probe.adapter.stop_run(probe.call, chat, None))
+        reading = await _unless_gone(probe.adapter.read_answer(probe.call, chat, None, None))
+        absent = reading is None or reading.status is RunStatus.ABSENT
+        want(absent, "read_answer of a chat without a run is ABSENT, of no chat at all a 404 or ABSENT")
+        await probe.adapter.delete_chat(probe.call, chat)
+
+
+async def _unless_gone(call: Awaitable[T]) -> T | None:
+    try:
+        return await call
+    except Rejected as error:
+        want(error.status in {404, 410}, "a chat that is gone is refused by 404 or 410", error.status)
+        return None
 
 
 async def _check_finished(probe: _Probe) -> None:
     """The stream of a finished run is None, or ends without an event, or gives the answer once more."""
     chat, prompt, run = await probe.asked()
     text = await probe.answer(chat, prompt, run)
-    _want(await probe.answer(chat, prompt, run) == text, "a finished run can still be read")
+    want(await probe.answer(chat, prompt, run) == text, "a finished run can still be read")
     await probe.adapter.delete_chat(probe.call, chat)
 
 
@@ -158,7 +181,7 @@ async def _check_turns(probe: _Probe) -> None:
     await probe.answer(chat, prompt, run)
     again = await probe.adapter.send_prompt(probe.call, chat, _PROMPT, run)
     second = await probe.adapter.queue_assistant(probe.call, chat, again, probe.model, probe.options)
-    _want(second != run, "every queued answer has an id of its own")
+    want(second != run, "every queued answer has an id of its own")
     await probe.answer(chat, again, second)
     await probe.adapter.delete_chat(probe.call, chat)
 
@@ -166,16 +189,30 @@ async def _check_turns(probe: _Probe) -> None:
 async def _check_listing(probe: _Probe) -> None:
     if not probe.adapter.capabilities.listing:
         return
-    made = {await probe.adapter.create_chat(probe.call, f"check-{number}") for number in range(3)}
+    made = {await probe.adapter.create_chat(probe.call, f"check-{number}"): f"check-{number}" for number in range(3)}
     listed = [each async for each in probe.adapter.list_chats(probe.call)]
     ours = {each.chat: each for each in listed if each.chat in made}
     for chat in made:
         await probe.adapter.delete_chat(probe.call, chat)
-    _want(ours.keys() == made, "list_chats shows every chat of the account")
-    _want(len(listed) == len({each.chat for each in listed}), "list_chats shows each chat once")
-    _want(all(each.empty is not False for each in ours.values()), "a chat without a prompt is not listed as not empty")
+    want(ours.keys() == made.keys(), "list_chats shows every chat of the account")
+    if probe.adapter.capabilities.client_key:
+        keys = {each.chat: each.client_key for each in ours.values()}
+        want(keys == made, "list_chats shows the key that each chat was created with", keys)
+    want(len(listed) == len({each.chat for each in listed}), "list_chats shows each chat once")
+    want(all(each.empty is not False for each in ours.values()), "a chat without a prompt is not listed as not empty")
     aware = all(each.created_at is None or each.created_at.tzinfo is not None for each in listed)
-    _want(aware, "created_at is an aware time")
+    want(aware, "created_at is an aware time")
+
+
+_CHECKS: tuple[_Check, ...] = (
+    _check_surface,
+    _check_answer,
+    _check_second_delete,
+    _check_orphan,
+    _check_finished,
+    _check_turns,
+    _check_listing,
+)
 
 
 async def _check_refusal(probe: _Probe) -> None:
@@ -185,12 +222,10 @@ async def _check_refusal(probe: _Probe) -> None:
         refusal = error
     else:
         raise ContractBroken("wrong credentials are refused")
-    _want(
-        type(refusal).__name__ == "NotAuthenticated", "wrong credentials are NotAuthenticated", type(refusal).__name__
-    )
+    want(type(refusal).__name__ == "NotAuthenticated", "wrong credentials are NotAuthenticated", type(refusal).__name__)
     shown = f"{refusal!s} {refusal!r} {vars(refusal)} {refusal.__cause__!r} {refusal.__context__!r}"
     leaks = [secret for secret in probe.call.login.credential.secrets() if secret and secret in shown]
-    _want(not leaks, "an error shows no credential")
+    want(not leaks, "an error shows no credential")
 
 
 async def _check_closing(make: Callable[[], Adapter]) -> None:
@@ -200,6 +235,7 @@ async def _check_closing(make: Callable[[], Adapter]) -> None:
     await asyncio.sleep(0)
 
 
-def _want(holds: bool, clause: str, got: object = None) -> None:
+def want(holds: bool, clause: str, got: object = None) -> None:
+    """Raise `ContractBroken`, naming the clause, unless it holds."""
     if not holds:
         raise ContractBroken(clause if got is None else f"{clause}; got {got!r}")

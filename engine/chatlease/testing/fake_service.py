@@ -7,6 +7,7 @@ Rules that live here:
 * Every call has two places at which it can be cut: before its effect and after it. A test that cancels at every await
   of a session so meets every "did it arrive?".
 * It counts: `FakeService.chats` is what exists, the other half of the oracle *chats == open entries*.
+* A login sees its own account's chats alone; another's look as if there were no such chat.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import itertools
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Literal
 
 from chatlease._clock import Clock, SystemClock
-from chatlease.adapter import AnswerStream, Call, Capabilities, ChatListing, Credential, RateBudget, RunOptions
-from chatlease.errors import NotAuthenticated, Rejected, ServiceError, Unavailable, UsageError
+from chatlease.adapter import AnswerStream, Call, Capabilities, ChatListing, Credential, Login, RateBudget, RunOptions
+from chatlease.errors import NotAuthenticated, Rejected, Unavailable, UsageError
 from chatlease.events import Batch, Failed, Final, Pending, Reading, RunStatus
 
 __all__ = ["HANG", "FakeChat", "FakeRun", "FakeService", "FakeStream", "Fault", "rate_budget", "unavailable"]
@@ -35,12 +38,13 @@ class Fault:
 
     Attributes:
         error: Raised; ``None`` for none.
-        when: ``before``: the call has no effect; ``after``: it has, and the reply is lost.
+        when: ``before``: the call has no effect; ``after``: it has, and the reply is lost; ``late`` (of
+            ``create_chat`` alone): the error comes at once, the effect only after the delay.
         delay_s: How long the call takes at that place, by the clock; ``float("inf")`` hangs.
     """
 
-    error: ServiceError | None = None
-    when: Literal["before", "after"] = "before"
+    error: Exception | None = None
+    when: Literal["before", "after", "late"] = "before"
     delay_s: float = 0.0
 
 
@@ -68,10 +72,11 @@ class FakeRun:
 
 @dataclass(slots=True)
 class FakeChat:
-    """A chat: who made it, and its prompts and runs, oldest first."""
+    """A chat: who made it and when (by the service's clock), and its prompts and runs, oldest first."""
 
     account: str
     key: str
+    created_at: float = 0.0
     prompts: list[str] = field(default_factory=list[str])
     runs: list[FakeRun] = field(default_factory=list[FakeRun])
 
@@ -126,7 +131,12 @@ class FakeService:
         calls: How often each step was called.
         lost_messages: How many deletions hit a chat whose run was going.
         faults: By step, consumed one per call.
-        accounts: Credentials accepted; ``None`` for any.
+        accounts: Names of the accounts accepted; ``None`` for any.
+        logins: The one credential accepted for each account; ``None`` for any.
+        ahead_s: Seconds by which the service's clock is ahead of the clock's `wall`; it shows in ``Date`` and listings.
+        tells_creation: Listings say when a chat was created.
+        page: Chats in one page of a listing.
+        pages: How many pages were asked for.
     """
 
     service = "fake"
@@ -154,6 +164,11 @@ class FakeService:
         self.cancelled_runs = 0
         self.faults: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self.accounts: set[str] | None = None
+        self.logins: dict[str, Credential] | None = None
+        self.ahead_s = 0.0
+        self.tells_creation = True
+        self.page = 50
+        self.pages = 0
         self.closed = False
         self._tokens = tokens
         self._pending = pending
@@ -162,9 +177,28 @@ class FakeService:
         self._ids = itertools.count(1)
         self._texts: dict[str, str] = {}
 
-    def fail(self, step: str, *faults: Fault | ServiceError) -> None:
+    def fail(self, step: str, *faults: Fault | Exception) -> None:
         """Have the next calls of a step fail, one fault each; an error alone is one before the effect."""
         self.faults[step].extend(each if isinstance(each, Fault) else Fault(each) for each in faults)
+
+    def now(self) -> float:
+        """Return the time by the service's own clock, in seconds since the epoch."""
+        return self.clock.wall() + self.ahead_s
+
+    def plant(self, account: str, *, key: str = "", at: float | None = None, prompt: str | None = None) -> str:
+        """
+        Make a chat that no session made; returns its id.
+
+        Args:
+            account: Whose.
+            key: As if handed over when it was created.
+            at: When, by the service's clock; now if left out.
+            prompt: Its only prompt, answered; ``None`` for an empty chat.
+        """
+        chat = f"chat-{next(self._ids)}"
+        prompts = [] if prompt is None else [f"prompt-{next(self._ids)}"]
+        self.chats[chat] = FakeChat(account, key, self.now() if at is None else at, prompts)
+        return chat
 
     # -- the contract -------------------------------------------------------------------------------------------------
 
@@ -188,15 +222,18 @@ class FakeService:
     async def create_chat(self, call: Call, client_key: str) -> str:
         """Create a chat."""
         fault = await self._begin("create_chat", call)
-        chat = f"chat-{next(self._ids)}"
-        self.chats[chat] = FakeChat(call.login.account, client_key)
+        account = call.login.account
+        if fault.when == "late":
+            self.clock.call_later(fault.delay_s, lambda: self.plant(account, key=client_key))
+            raise fault.error or unavailable()
+        chat = self.plant(account, key=client_key)
         await self._end(fault, call)
         return chat
 
     async def send_prompt(self, call: Call, chat: str, prompt: str, parent: str | None) -> str:
         """Add the prompt; its id holds none of its text."""
         fault = await self._begin("send_prompt", call)
-        found = self._chat(chat)
+        found = self._chat(call, chat)
         if (parent is None) != (not found.prompts):
             raise Rejected("parent does not fit", status=400)
         message = f"prompt-{next(self._ids)}"
@@ -208,7 +245,7 @@ class FakeService:
     async def queue_assistant(self, call: Call, chat: str, prompt: str, model: str, options: RunOptions) -> str:
         """Queue the answer; cancels the account's other waiting runs, as Open-Assistant does."""
         fault = await self._begin("queue_assistant", call)
-        found = self._chat(chat)
+        found = self._chat(call, chat)
         self._cancel_others(found)
         run = self._new_run(prompt)
         found.runs.append(run)
@@ -218,7 +255,7 @@ class FakeService:
     async def open_stream(self, call: Call, chat: str, run: str) -> AnswerStream | None:
         """Open the stream; ``None`` when the run is over."""
         fault = await self._begin("open_stream", call)
-        found = self._run(chat, run)
+        found = self._run(call, chat, run)
         await self._end(fault, call)
         if not found.batches:
             return None
@@ -226,10 +263,11 @@ class FakeService:
         self.streams.append(stream)
         return stream
 
-    async def read_answer(self, call: Call, chat: str, prompt: str, run: str | None) -> Reading:
+    async def read_answer(self, call: Call, chat: str, prompt: str | None, run: str | None) -> Reading:
         """Look at the run."""
         fault = await self._begin("read_answer", call)
-        runs = [each for each in self._chat(chat).runs if run == each.id or (run is None and each.prompt == prompt)]
+        found = self._chat(call, chat).runs
+        runs = [each for each in found if run == each.id or (run is None and prompt in {None, each.prompt})]
         await self._end(fault, call)
         if not runs:
             return Reading(RunStatus.ABSENT)
@@ -240,26 +278,36 @@ class FakeService:
     async def stop_run(self, call: Call, chat: str, run: str | None) -> None:
         """End the chat's runs, where the capabilities say that this service can."""
         fault = await self._begin("stop_run", call)
-        for each in self._chat(chat).runs:
+        for each in self._chat(call, chat).runs:
             each.ends_at = min(each.ends_at, self.clock.now())
         await self._end(fault, call)
 
     async def delete_chat(self, call: Call, chat: str) -> bool:
         """Delete the chat, and count the harm if its run is going."""
         fault = await self._begin("delete_chat", call)
-        found = self.chats.get(chat)
-        if found is not None and found.account == call.login.account:
+        found = self._find(call, chat)
+        if found is not None:
             self.lost_messages += any(self._status(run) in _GOING for run in found.runs)
             del self.chats[chat]
         await self._end(fault, call)
         return found is not None
 
     async def list_chats(self, call: Call) -> AsyncIterator[ChatListing]:
-        """List the account's chats, newest first."""
-        await self._begin("list_chats", call)
-        for name, chat in reversed(self.chats.items()):
-            if chat.account == call.login.account:
-                yield ChatListing(name, None, not chat.prompts, chat.key)
+        """List the account's chats, newest first, page by page; what is deleted meanwhile is left out."""
+        fault = await self._begin("list_chats", call)
+        names = [name for name, chat in reversed(self.chats.items()) if chat.account == call.login.account]
+        for at in range(0, max(len(names), 1), self.page):
+            self.pages += 1
+            await self._end(fault if at == 0 else Fault(), call)
+            for name in names[at : at + self.page]:
+                if name in self.chats:
+                    yield self._listing(name)
+
+    def _listing(self, name: str) -> ChatListing:
+        chat = self.chats[name]
+        created_at = datetime.fromtimestamp(chat.created_at, UTC) if self.tells_creation else None
+        key = (chat.key or None) if self.capabilities.client_key else None
+        return ChatListing(name, created_at, not chat.prompts, key)
 
     async def models(self, call: Call) -> Sequence[str]:
         """Name the one model."""
@@ -272,13 +320,18 @@ class FakeService:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _chat(self, chat: str) -> FakeChat:
-        if chat not in self.chats:
-            raise Rejected("chat not found", status=404)
-        return self.chats[chat]
+    def _find(self, call: Call, chat: str) -> FakeChat | None:
+        found = self.chats.get(chat)
+        return found if found is not None and found.account == call.login.account else None
 
-    def _run(self, chat: str, run: str) -> FakeRun:
-        for each in self._chat(chat).runs:
+    def _chat(self, call: Call, chat: str) -> FakeChat:
+        found = self._find(call, chat)
+        if found is None:
+            raise Rejected("chat not found", status=404)
+        return found
+
+    def _run(self, call: Call, chat: str, run: str) -> FakeRun:
+        for each in self._chat(call, chat).runs:
             if each.id == run:
                 return each
         raise Rejected("run not found", status=404)
@@ -310,10 +363,14 @@ class FakeService:
         if fault.when == "before":
             await self._act(fault, call)
         await asyncio.sleep(0)
-        if call is not None and self.accounts is not None and call.login.account not in self.accounts:
+        if call is not None and not self._accepts(call.login):
             call.http_status = 403
             raise NotAuthenticated("refused", status=403)
         return fault
+
+    def _accepts(self, login: Login) -> bool:
+        named = self.accounts is None or login.account in self.accounts
+        return named and (self.logins is None or self.logins.get(login.account) == login.credential)
 
     async def _end(self, fault: Fault, call: Call | None = None) -> None:
         if fault.when == "after":
@@ -321,6 +378,7 @@ class FakeService:
         await asyncio.sleep(0)
         if call is not None:
             call.http_status = 200
+            call.http_date = format_datetime(datetime.fromtimestamp(self.now(), UTC), usegmt=True)
 
     async def _act(self, fault: Fault, call: Call | None) -> None:
         if fault.delay_s == float("inf"):
@@ -329,7 +387,7 @@ class FakeService:
             await self.clock.sleep(fault.delay_s)
         if fault.error is not None:
             if call is not None:
-                call.http_status = fault.error.status
+                call.http_status = getattr(fault.error, "status", None)
             raise fault.error
 
 

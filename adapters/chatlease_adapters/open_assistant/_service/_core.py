@@ -11,6 +11,7 @@ from typing import Any
 from chatlease import Clock
 
 from ._faults import Faults
+from ._journal import Journal
 from ._login import Logins
 from ._options import ServiceOptions
 from ._queue import WorkQueue
@@ -50,6 +51,7 @@ class Core:
     The state of a running service.
 
     Attributes:
+        journal: What happened to which chat, for harnesses; usually none.
         down: The inference server is not there: the website fails, the server's own routes are cut.
         streams: The event streams open now, and those of the website's that their clients have left.
         tasks: What goes on beside the requests; cancelled when the service closes.
@@ -63,6 +65,7 @@ class Core:
     logins: Logins
     faults: Faults
     log: deque[Record]
+    journal: Journal | None = None
     down: bool = False
     streams: set[EventStream] = field(default_factory=set[EventStream])
     tasks: set[asyncio.Task[Any]] = field(default_factory=set[asyncio.Task[Any]])

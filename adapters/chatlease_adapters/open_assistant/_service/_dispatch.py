@@ -28,6 +28,7 @@ from ._stream import EventStream
 _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _NO_FAULT = Fault("")
+_EFFECTS = {"create_chat": "created", "delete_chat": "deleted"}
 
 
 @dataclass(slots=True)
@@ -38,6 +39,8 @@ class _Visit:
     step: str = "other"
     user: str = ""
     fault: Fault = _NO_FAULT
+    chat: str = ""
+    journaled: bool = False
 
 
 class Dispatcher:
@@ -98,17 +101,18 @@ class Dispatcher:
             visit.user = "" if endpoint.open else dialect.login(request)
             visit.fault = self._core.faults.pick(endpoint.step, visit.user) or _NO_FAULT
             call = Call(self._core.rules, visit.user, body, request.query, request.match_info)
-            answer = await self._effect(visit.fault, dialect, endpoint, call)
+            visit.chat = call.chat
+            answer = await self._effect(visit, dialect, endpoint, call)
         except Unreadable as unreadable:
             answer = unreadable.reply
         except Refusal as refusal:
             answer = dialect.refused(endpoint, refusal)
         return await self._deliver(visit, dialect, endpoint, answer)
 
-    async def _effect(self, fault: Fault, dialect: Dialect, endpoint: Endpoint, call: Call) -> Answer:
+    async def _effect(self, visit: _Visit, dialect: Dialect, endpoint: Endpoint, call: Call) -> Answer:
         if self._core.down:
             raise _site.unreachable()
-        match fault:
+        match visit.fault:
             case Fault("before", status):
                 return dialect.broken(endpoint, int(status))
             case Fault("refuse"):
@@ -116,13 +120,42 @@ class Dispatcher:
             case Fault("html"):
                 return site_page(200, "Just a moment...")
             case Fault("delay", seconds):
-                return await asyncio.shield(self._core.spawn(self._delayed(endpoint, call, seconds)))
+                return await asyncio.shield(self._core.spawn(self._delayed(visit, dialect, endpoint, call, seconds)))
             case _:
-                return endpoint.answer(call)
+                return self._carry_out(visit, dialect, endpoint, call)
 
-    async def _delayed(self, endpoint: Endpoint, call: Call, seconds: float) -> Answer:
+    async def _delayed(self, visit: _Visit, dialect: Dialect, endpoint: Endpoint, call: Call, seconds: float) -> Answer:
         await self._core.clock.sleep(seconds)
-        return endpoint.answer(call)
+        return self._carry_out(visit, dialect, endpoint, call)
+
+    def _carry_out(self, visit: _Visit, dialect: Dialect, endpoint: Endpoint, call: Call) -> Answer:
+        """Let the effect happen, and enter it into the journal in the same moment."""
+        if self._core.journal is None:
+            return endpoint.answer(call)
+        try:
+            answer = endpoint.answer(call)
+        except Refusal as refusal:
+            self._enter(visit, visit.chat, dialect.refused(endpoint, refusal).status)
+            raise
+        created = endpoint.step == "create_chat"
+        chat = next(reversed(self._core.store.chats)) if created else visit.chat
+        status = 200 if isinstance(answer, Message) else answer.status
+        self._enter(visit, chat, status, _EFFECTS.get(endpoint.step, "done"))
+        return answer
+
+    def _enter(self, visit: _Visit, chat: str, status: int, effect: str = "") -> None:
+        visit.journaled = True
+        if self._core.journal is not None:
+            self._core.journal.note(
+                visit.request,
+                self._core.clock.now(),
+                visit.step,
+                visit.user,
+                chat=chat,
+                status=status,
+                effect=effect,
+                fault=visit.fault.kind,
+            )
 
     async def _deliver(self, visit: _Visit, dialect: Dialect, endpoint: Endpoint, answer: Answer) -> web.StreamResponse:
         match visit.fault:
@@ -172,6 +205,8 @@ class Dispatcher:
 
     def _note(self, visit: _Visit, status: int) -> None:
         request = visit.request
+        if not visit.journaled:
+            self._enter(visit, visit.chat, status)
         self._core.note(
             Record(
                 time=self._core.clock.now(),

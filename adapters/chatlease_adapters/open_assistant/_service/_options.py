@@ -52,6 +52,8 @@ class ServiceOptions:
         faults: What goes wrong, in the notation of `Faults.program`.
         seed: Makes ids, words, seeds and faults repeatable.
         log_size: How many records the access log keeps.
+        journal: How many entries ``GET /_chatlease/journal`` keeps for its reader. 0: there is no journal.
+        actor_header: Name of a request header whose value the journal shows; for telling clients of one user apart.
     """
 
     models: Collection[str] = MODELS
@@ -81,3 +83,5 @@ class ServiceOptions:
     faults: str = ""
     seed: int = 0
     log_size: int = 100_000
+    journal: int = 0
+    actor_header: str = ""

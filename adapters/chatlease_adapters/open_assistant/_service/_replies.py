@@ -9,6 +9,7 @@ Rules that live here (recorded; the README of the recordings, "Website routes"):
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import zlib
 from collections.abc import Mapping
@@ -112,8 +113,9 @@ async def send(request: web.Request, reply: Reply) -> web.StreamResponse:
     response = bare_response(reply.status, reply.reason, headers, close=reply.close, server=reply.server)
     if chunked:
         response.enable_chunked_encoding()
-    await response.prepare(request)
-    await response.write_eof(body)
+    with contextlib.suppress(ConnectionError):  # a client that has left is no failure of the service
+        await response.prepare(request)
+        await response.write_eof(body)
     return response
 
 

@@ -30,6 +30,11 @@ class Call:
         return value if isinstance(value, str) else ""
 
     @property
+    def chat(self) -> str:
+        """The id of the chat that is asked for, wherever the dialect has it; empty for none."""
+        return self.ids.get("chat") or self.query.get("chat_id") or self.field("chat_id")
+
+    @property
     def fields(self) -> Mapping[str, object]:
         """The body's fields; none when it is no object."""
         body = self.body

@@ -81,7 +81,11 @@ class EventStream:
             spawn: Runs the reading of the frames as a task beside the request, which may end before it.
         """
         if self.direct:
-            await self._open()
+            try:
+                await self._open()
+            except ConnectionError:  # the client has left before the first byte: nobody reads
+                self._tap.close()
+                return web.StreamResponse()
         reading = spawn(self._read())
         try:
             await asyncio.wait({reading})

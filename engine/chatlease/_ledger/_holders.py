@@ -1,0 +1,120 @@
+"""Who of the holders on this host still lives: one locked file each.
+
+Rules that live here:
+
+* A living process holds an exclusive `flock` on its file. The kernel lets go of it when the process ends, however it
+  ends, at once; no clock is involved. A stopped process still holds it.
+* The file is locked before the holder is written into the ledger, so a holder whose file can be locked is dead.
+* A forked child shares its parent's lock; it closes its descriptor and takes a holder of its own.
+* Where there is no such file (another host, no `flock`), only the lease counts.
+* The same kind of lock, on the folder itself, keeps processes apart while a ledger's files are moved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Generator
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: leases only
+    fcntl = None  # type: ignore[assignment]
+
+HOST = socket.gethostname()
+"""Name of this host, as holders are marked with it."""
+_TRIES = 500
+_PAUSE_S = 0.01
+
+
+class HolderLock:
+    """
+    The locked file of one holder.
+
+    Args:
+        folder: Where the files of one ledger are.
+        holder: Its id, which is the file's name.
+    """
+
+    def __init__(self, folder: Path, holder: str) -> None:
+        assert fcntl is not None
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self._path = folder / holder
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def abandon(self) -> None:
+        """Close the descriptor without unlocking; for a forked child."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def release(self) -> None:
+        """End the holder's life, as far as this file tells; may be called twice."""
+        if self._file >= 0:
+            self._path.unlink(missing_ok=True)
+            self.abandon()
+
+
+def locks_work() -> bool:
+    """Say whether this system has `flock`."""
+    return fcntl is not None
+
+
+def is_over(folder: Path, host: str, lock: str) -> bool | None:
+    """Say whether a holder's process has ended; ``None`` when its lock cannot tell."""
+    if not lock or host != HOST or fcntl is None:
+        return None
+    try:
+        file = os.open(folder / lock, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(file)
+
+
+def forget(folder: Path, lock: str) -> None:
+    """Remove the file of a holder that was declared dead."""
+    with contextlib.suppress(OSError):
+        (folder / lock).unlink()
+
+
+@contextlib.contextmanager
+def exclusively(folder: Path) -> Generator[None]:
+    """
+    Keep other processes of this host out of the block, where there is `flock`.
+
+    Raises:
+        OSError: The folder cannot be locked (in good time).
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if fcntl is None:
+        yield
+        return
+    file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _lock_soon(file)
+        yield
+    finally:
+        os.close(file)
+
+
+def _lock_soon(file: int) -> None:
+    assert fcntl is not None
+    for _ in range(_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            threading.Event().wait(_PAUSE_S)
+        else:
+            return
+    raise TimeoutError("another process moves the ledger's files, and does not end")

@@ -1,0 +1,291 @@
+"""A ledger file that is lost: corrupt, unsynced, removed or replaced; what is known goes into a new one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chatlease import Engine, SqliteLedger
+from chatlease._ledger import _connection, _holders
+from chatlease._ledger._file import LedgerFile
+from chatlease.errors import Unavailable
+from chatlease.ledger import EntryState
+from chatlease.testing import FakeService, ManualClock
+from tests.unit.ledger_kit import (
+    ACCOUNT,
+    Apart,
+    Faults,
+    bot_on,
+    ended,
+    faults,
+    files_of,
+    new_entry,
+    opened,
+    rows,
+    sqlite_error,
+    started,
+    store_of,
+    until,
+)
+
+__all__ = ["faults"]
+
+
+def _overwrite(path: Path, faults: Faults) -> None:
+    """Destroy the file, and what SQLite remembers of it."""
+    for each in (path, Path(f"{path}-wal")):
+        if each.exists():
+            size = max(each.stat().st_size, 8192)
+            with each.open("r+b") as file:
+                file.write(b"\xa5" * size)
+    faults.connections[-1].execute("PRAGMA shrink_memory")
+
+
+def _aside(path: Path) -> list[Path]:
+    return sorted(each for each in path.parent.glob(f"{path.name}.corrupt-*") if each.name[-4:] not in {"-wal", "-shm"})
+
+
+async def test_a_corrupt_file_is_set_aside_and_what_is_known_written_again(tmp_path: Path, faults: Faults) -> None:
+    path = tmp_path / "ledger"
+    async with bot_on(path) as bot:
+        bot.service.fail("delete_chat", *[Unavailable("down", status=503)] * 50)
+        left = await bot.ledger.intent(new_entry())
+        await bot.ledger.bound(left, "chat-left")
+        await bot.ledger.hand_over(left, attempts=4, error_code="http-503")
+        held = await bot.ledger.intent(new_entry())
+        bot.service.faults.clear()
+        _overwrite(path, faults)
+        await bot.engine.ask("on the new file").text()
+        (aside,) = _aside(path)
+        assert aside.read_bytes()[:100] == b"\xa5" * 100
+        assert bot.heard == ["ledger.quarantined"]
+        assert bot.news.events[0][1]["file"] == aside.name
+        entries = {each.id: each for each in await bot.ledger.open_entries()}
+        assert (entries[left.entry].chat, entries[left.entry].alive, entries[left.entry].attempts) == (
+            "chat-left",
+            False,
+            4,
+        )
+        assert (entries[held.entry].state, entries[held.entry].alive) == (EntryState.INTENT, True)
+        assert entries[bot.session.id].state is EntryState.BOUND
+        lost = [each for name, each in entries.items() if name.startswith("lost-")]
+        assert {each.owner for each in lost} == {entries[held.entry].owner, entries[bot.session.id].owner}
+        assert all(each.orphaned and not each.alive and each.error_code == "ledger-lost" for each in lost)
+        await bot.ledger.bound(held, "chat-held")
+        await bot.finishes()
+        bot.ledger.settled(held)
+        for claim in await bot.ledger.claim([ACCOUNT], 9):
+            bot.ledger.settled(claim.hold)
+        await bot.works()
+
+
+@pytest.mark.parametrize("name", ["SQLITE_IOERR_FSYNC", "SQLITE_CORRUPT_INDEX", "SQLITE_NOTADB"])
+async def test_a_failed_sync_is_a_lost_file(tmp_path: Path, faults: Faults, name: str) -> None:
+    """A second sync may say yes to what was never written: nothing of that file is trusted."""
+    path = tmp_path / "ledger"
+    async with bot_on(path) as bot:
+        once = [sqlite_error(name)]
+        faults.fail = lambda sql: once.pop() if once and sql == "COMMIT" else None
+        await bot.engine.ask("on the new file").text()
+        assert len(_aside(path)) == 1
+        assert bot.heard == ["ledger.quarantined"]
+        await bot.finishes()
+        await bot.works()
+
+
+async def test_a_disk_whose_syncs_go_on_failing_is_not_filled_with_files(tmp_path: Path, faults: Faults) -> None:
+    path = tmp_path / "ledger"
+    async with bot_on(path) as bot:
+        with faults.failing("SQLITE_IOERR_FSYNC"):
+            for _ in range(5):
+                assert "the disk fails" in str(await bot.refuses())
+            await bot.finishes()
+            assert len(_aside(path)) == 1
+            assert bot.heard == ["ledger.quarantined", "ledger.failed"]
+        await bot.works()
+        assert bot.heard[-1] == "ledger.recovered"
+
+
+async def test_what_happens_at_the_start_is_told_to_the_first_who_listens(tmp_path: Path) -> None:
+    """A file that is no database: set aside, and the event reaches the engine's hooks though it came before them."""
+    path = tmp_path / "ledger"
+    path.write_bytes(b"this is no database at all, but long enough to be taken for one. " * 100)
+    seen: list[str] = []
+    async with (
+        opened(SqliteLedger(path)) as ledger,
+        Engine(FakeService(), ledger=ledger, hooks=[lambda event: seen.append(event.event)], sweep=None) as engine,
+    ):
+        await engine.ask("hello").text()
+        await until(lambda: "ledger.quarantined" in seen)
+        (aside,) = _aside(path)
+        assert aside.read_bytes().startswith(b"this is no database")
+        lost = [each for each in await ledger.open_entries() if each.id.startswith("lost-")]
+        assert len(lost) == 1  # of the account that was used since: nobody else knows what was in the file
+        assert lost[0].create_deadline - lost[0].intent_at == pytest.approx(7 * 86400.0)
+
+
+async def test_a_loss_is_noted_once_for_every_account_by_all_processes(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    path.write_bytes(b"no database " * 1000)
+    async with opened(Apart(path)) as first, opened(Apart(path)) as second:
+        for ledger in (first, second, first):
+            await ledger.intent(new_entry())
+        lost = [each for each in await first.open_entries() if each.id.startswith("lost-")]
+        assert [each.owner for each in lost] == [ACCOUNT]
+    async with opened(Apart(path)) as third:
+        await third.intent(new_entry())
+        assert len([each for each in await third.open_entries() if each.id.startswith("lost-")]) == 1
+
+
+@pytest.mark.parametrize("left_behind", [True, False])
+@pytest.mark.parametrize("replaced", [True, False])
+async def test_a_file_that_is_removed_or_replaced_is_noticed_at_the_next_write(
+    tmp_path: Path, replaced: bool, left_behind: bool
+) -> None:
+    """With its log left behind, which SQLite would play into whatever file comes next, or without."""
+    path = tmp_path / "ledger"
+    if replaced:
+        async with opened(SqliteLedger(tmp_path / "backup")) as backup:
+            hold = await backup.intent(new_entry())
+            await backup.hand_over(hold, attempts=1, error_code="of the backup")
+    async with bot_on(path) as bot:
+        held = await bot.ledger.intent(new_entry())
+        for each in [path] if left_behind else files_of(path):
+            each.unlink()
+        if replaced:
+            (tmp_path / "backup").rename(path)
+        await bot.engine.ask("on the new file").text()
+        assert bot.heard == ["ledger.quarantined"]
+        assert bot.news.events[0][1] == {"error_code": "removed"}
+        codes = {each.error_code for each in await bot.ledger.open_entries()}
+        assert ("of the backup" in codes) == replaced
+        await bot.ledger.bound(held, "chat-held")
+        bot.ledger.settled(held)
+        await bot.finishes()
+        await bot.works()
+    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+    assert rows(path, "SELECT count(*) FROM entries WHERE state = 'settled'") == [(4,)]
+
+
+async def test_what_was_claimed_is_written_again_too(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    async with opened(SqliteLedger(path)) as ledger:
+        hold = await ledger.intent(new_entry())
+        await ledger.bound(hold, "chat")
+        await ledger.hand_over(hold, attempts=1, error_code="x")
+        (claim,) = await ledger.claim([ACCOUNT], 5)
+        path.unlink()
+        (entry, _) = sorted(await ledger.open_entries(), key=lambda each: each.id.startswith("lost-"))
+        assert (entry.chat, entry.alive, entry.orphaned) == ("chat", True, True)
+        ledger.settled(claim.hold)
+        assert [each.id[:5] for each in await ledger.open_entries()] == ["lost-"]
+
+
+async def test_a_new_file_that_cannot_be_made_at_once_gets_everything_later(tmp_path: Path, faults: Faults) -> None:
+    """The file is gone and the disk is full: what is known is not forgotten when a file can be made again."""
+    path = tmp_path / "ledger"
+    async with bot_on(path) as bot:
+        held = await bot.ledger.intent(new_entry())
+        path.unlink()
+        with faults.failing("SQLITE_FULL"):
+            await bot.refuses()
+            await bot.refuses()
+        assert {each.id for each in await bot.ledger.open_entries()} >= {held.entry, bot.session.id}
+        await bot.ledger.bound(held, "chat-held")
+        bot.ledger.settled(held)
+        await bot.finishes()
+        await bot.works()
+
+
+async def test_a_file_that_was_replaced_while_it_was_closed_is_noticed(tmp_path: Path, faults: Faults) -> None:
+    path = tmp_path / "ledger"
+    async with bot_on(path) as bot:
+        with faults.failing("SQLITE_IOERR_WRITE"):
+            await bot.refuses()
+        assert store_of(bot.ledger)._file._connection is None
+        for each in files_of(path):
+            each.unlink()
+        assert bot.session.id in {each.id for each in await bot.ledger.open_entries()}
+        assert "ledger.quarantined" in bot.heard
+        await bot.finishes()
+        await bot.works()
+
+
+def test_processes_that_meet_the_same_corrupt_file_set_it_aside_once(tmp_path: Path) -> None:
+    """And none of them takes away the new one, in which others have noted their chats already."""
+    program = """
+        import asyncio, os, sys
+        from chatlease import SqliteLedger
+        from chatlease.ledger import Entry
+
+        async def main():
+            ledger = SqliteLedger(sys.argv[1])
+            await ledger.open()
+            print(flush=True)
+            await asyncio.to_thread(sys.stdin.readline)
+            for number in range(5):
+                name = f"{os.getpid()}-{number}"
+                hold = await ledger.intent(Entry(id=name, service="fake", origin="fake://1", account="bot-7"))
+                await ledger.bound(hold, f"chat-{name}")
+            print(os.getpid(), flush=True)
+            await asyncio.to_thread(sys.stdin.readline)
+            await ledger.aclose()
+
+        if sys.argv[2] == "late":
+            print(flush=True)
+            sys.stdin.readline()
+            sys.stdin = open("/dev/null")
+        asyncio.run(main())
+    """
+    path = tmp_path / "ledger"
+    processes = [started(program, path, "early") for _ in range(3)] + [started(program, path, "late") for _ in range(3)]
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.readline()
+    for each in (path, Path(f"{path}-wal")):
+        with each.open("r+b") as file:
+            file.write(b"\xa5" * max(each.stat().st_size, 8192))
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n\n")
+        process.stdin.flush()
+    pids = [ended(process).split()[-1] for process in processes]
+    assert len(_aside(path)) == 1
+    expected = {f"{pid}-{number}" for pid in pids for number in range(5)}
+    found = dict(rows(path, "SELECT id, chat FROM entries WHERE id NOT LIKE 'lost-%'"))
+    assert found == {name: f"chat-{name}" for name in expected}
+    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_lost_file_is_moved_only_by_who_has_the_folders_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between looking whether it is still there and moving it, nobody else may have put a new one in its place."""
+    monkeypatch.setattr(_holders, "_TRIES", 3)
+    path, folder = tmp_path / "ledger", tmp_path / "ledger.holders"
+    file = LedgerFile(path, folder, 300.0, ManualClock().now)
+    file.connected()
+    with _holders.exclusively(folder), pytest.raises(TimeoutError):
+        file.set_aside(1.0)
+    assert path.exists()
+    assert not _aside(path)
+    file.close()
+
+
+def test_a_file_that_was_set_aside_is_never_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    for content in ("one", "two", "three"):
+        path.write_text(content)
+        assert _connection.quarantine(path, _connection.identity_of(path), 1.0)
+    assert {each.read_text() for each in _aside(path)} == {"one", "two", "three"}
+
+
+async def test_a_folder_that_stays_locked_is_no_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was stopped while it moved the file: the others say so, and go on without the ledger."""
+    monkeypatch.setattr(_holders, "_TRIES", 3)
+    path = tmp_path / "ledger"
+    async with bot_on(path) as bot:
+        with _holders.exclusively(tmp_path / "ledger.holders"):
+            path.unlink()
+            await bot.refuses()
+        await bot.finishes()
+        await bot.works()
