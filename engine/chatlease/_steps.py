@@ -16,6 +16,7 @@ Rules that live here:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,6 +29,7 @@ from ._retry import retry_unsent
 from .adapter import Call
 from .errors import (
     Busy,
+    LedgerError,
     NotAuthenticated,
     RateLimited,
     ServiceError,
@@ -293,7 +295,8 @@ async def hand_over(session: Core) -> None:
     session.engine.sweeper.remember(session)
     with Deadline(session.clock, session.deadlines.grace, ledger_is_late):  # a stuck disk must not keep the loop alive
         if session.chat is not None and not session.bound:
-            await ledger.bound(hold, session.chat)  # the create step was cut between the reply and this
+            with contextlib.suppress(LedgerError):  # nobody holds the entry any more, whether its chat is known or not
+                await ledger.bound(hold, session.chat)
         await ledger.hand_over(hold, attempts=session.attempts, error_code=session.error_code)
 
 

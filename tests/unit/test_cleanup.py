@@ -347,6 +347,24 @@ async def test_a_chat_whose_id_cannot_be_written_down_is_deleted(service: FakeSe
     assert await entries(ledger) == []
 
 
+async def test_a_chat_whose_id_cannot_be_written_down_nor_deleted_is_handed_over(
+    service: FakeService, clock: ManualClock
+) -> None:
+    """Else its entry would seem to be in use for as long as this process lives."""
+    ledger = Ledger("bound")
+    service.fail("delete_chat", *FOREVER)
+    async with opened(service, clock, ledger) as engine:
+        session = engine.session()
+        await session.ready_cookies()
+        with pytest.raises(LedgerUnavailable):
+            await session.create_chat()
+        await session.aclose()
+        assert session.state is State.ORPHANED
+    [entry] = await entries(ledger)
+    assert entry.orphaned
+    assert not entry.alive
+
+
 # -- logins -----------------------------------------------------------------------------------------------------------
 
 

@@ -84,6 +84,21 @@ async def test_without_locks_who_does_not_beat_for_a_lease_is_dead(tmp_path: Pat
         assert (await other.intent(new_entry())).lease.holder != hold.lease.holder
 
 
+async def test_a_longer_lease_than_ones_own_is_respected(tmp_path: Path) -> None:
+    """Its beats are further apart, so that nothing changes for a whole lease of ours."""
+    path, clock = tmp_path / "ledger", ManualClock()
+    async with (
+        opened(Apart(path, liveness="lease", clock=clock)) as ledger,
+        opened(Apart(path, liveness="lease", lease=1000.0, clock=ManualClock())) as other,
+    ):
+        await other.intent(new_entry())
+        for _ in range(4):
+            assert await ledger.reap() == 0
+            await clock.advance(40.0)
+            await beat(ledger)
+        assert await ledger.reap() == 0
+
+
 @pytest.mark.parametrize("liveness", ["flock", "lease"])
 async def test_a_lease_that_ran_out_ends_all_old_holds(tmp_path: Path, liveness: str) -> None:
     """The process was stopped for longer: it becomes another holder, says so, and may not touch its old chats."""

@@ -8,6 +8,8 @@ Rules that live here:
 * A file that was deleted or replaced under an open connection goes on taking writes silently, so the file at the path,
   and its log, are compared with ours before every transaction.
 * A log that belongs to a file which is gone would be played back into the next file of that name: it goes too.
+* SQLite removes the log by its name when the last connection is closed, having looked a moment before whether the file
+  is still there. So no connection is closed while another process moves the files.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import Any, Protocol, TypeAlias
 
 from chatlease.errors import LedgerUnavailable
 
-from . import _schema
+from . import _holders, _schema
 from ._place import prepare
 from ._statements import Statements
 
@@ -65,6 +67,7 @@ class Connection:
 
     Args:
         path: The file; made, with its folder, where there is none.
+        folder: Of the lock files.
         horizon: See `Statements`.
 
     Raises:
@@ -72,7 +75,7 @@ class Connection:
         sqlite3.Error: SQLite's own failures; see `_faults`.
     """
 
-    def __init__(self, path: Path, horizon: float) -> None:
+    def __init__(self, path: Path, folder: Path, horizon: float) -> None:
         if sqlite3.sqlite_version_info < _MIN_SQLITE:
             raise LedgerUnavailable(
                 f"this Python has SQLite {sqlite3.sqlite_version}, the ledger needs 3.35",
@@ -80,6 +83,7 @@ class Connection:
             )
         prepare(path)
         self._path = path
+        self._folder = folder
         self._db = connect(path)
         try:
             self.identity = identity_of(path)
@@ -88,7 +92,7 @@ class Connection:
             _schema.migrate(self._db)
             self._aside = [identity_of(_beside(path, suffix)) for suffix in _ASIDE]
         except BaseException:
-            self._db.close()
+            self.close()
             raise
         self._statements = Statements(self._db, horizon)
 
@@ -111,7 +115,9 @@ class Connection:
 
     def close(self) -> None:
         """Let go of the file."""
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.ExitStack() as alone, contextlib.suppress(sqlite3.Error):
+            with contextlib.suppress(OSError):
+                alone.enter_context(_holders.exclusively(self._folder))
             self._db.close()
 
     def clear_away(self) -> None:

@@ -51,7 +51,7 @@ class LedgerFile:
             self.close()
         if self._connection is None:
             self._found = _connection.identity_of(self._path)
-            self._connection = _connection.Connection(self._path, self._horizon)
+            self._connection = _connection.Connection(self._path, self._folder, self._horizon)
             self._found = self._connection.identity
         return self._connection
 

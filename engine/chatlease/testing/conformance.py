@@ -16,7 +16,7 @@ from chatlease.adapter import Adapter, AnswerStream, Call, Credential, Deadlines
 from chatlease.errors import Rejected, ServiceError, UsageError
 from chatlease.events import Failed, Final, RunStatus
 
-__all__ = ["ContractBroken", "check_adapter", "want"]
+__all__ = ["ContractBroken", "check_adapter"]
 
 T = TypeVar("T")
 _READS = 10_000
@@ -74,10 +74,10 @@ class _Probe:
     async def asked(self) -> tuple[str, str, str]:
         """Create a chat, send a prompt, queue an answer."""
         chat = await self.adapter.create_chat(self.call, "check-adapter")
-        want(self.call.http_status is not None, "create_chat reports the HTTP status in call.http_status")
+        _want(self.call.http_status is not None, "create_chat reports the HTTP status in call.http_status")
         prompt = await self.adapter.send_prompt(self.call, chat, _PROMPT, None)
         run = await self.adapter.queue_assistant(self.call, chat, prompt, self.model, self.options)
-        want(all(type(each) is str and each for each in (chat, prompt, run)), "ids are strings, not empty")
+        _want(all(type(each) is str and each for each in (chat, prompt, run)), "ids are strings, not empty")
         return chat, prompt, run
 
     async def answer(self, chat: str, prompt: str, run: str) -> str:
@@ -87,7 +87,7 @@ class _Probe:
             last = None if stream is None else await _last_event(stream)
             if isinstance(last, Final):
                 return last.text
-            want(not isinstance(last, Failed), "the service answers a plain prompt")
+            _want(not isinstance(last, Failed), "the service answers a plain prompt")
         finally:
             if stream is not None:
                 stream.close()
@@ -96,9 +96,9 @@ class _Probe:
 
     async def looked(self, chat: str, prompt: str | None, run: str | None) -> str:
         reading = await self.adapter.read_answer(self.call, chat, prompt, run)
-        want(reading.status is RunStatus.ANSWERED, "read_answer of a finished run is ANSWERED", reading.status)
-        want(reading.run is not None, "read_answer gives the run's id")
-        want(reading.text is not None, "read_answer of a finished run gives its text")
+        _want(reading.status is RunStatus.ANSWERED, "read_answer of a finished run is ANSWERED", reading.status)
+        _want(reading.run is not None, "read_answer gives the run's id")
+        _want(reading.text is not None, "read_answer of a finished run gives its text")
         return reading.text or ""
 
 
@@ -116,27 +116,27 @@ async def _with(make: Callable[[], Adapter], check: _Check, credential: Credenti
 async def _check_surface(probe: _Probe) -> None:
     adapter = probe.adapter
     for name in {row.call for row in TABLE if row.call} | {"read_answer", "models", "aclose"}:
-        want(inspect.iscoroutinefunction(getattr(adapter, name, None)), f"{name} is a coroutine function")
-    want(bool(adapter.service) and bool(adapter.origin), "service and origin are not empty")
-    want("@" not in adapter.origin, "origin holds no credentials", adapter.origin)
-    want(bool(await adapter.models(probe.call)), "models names at least one model")
+        _want(inspect.iscoroutinefunction(getattr(adapter, name, None)), f"{name} is a coroutine function")
+    _want(bool(adapter.service) and bool(adapter.origin), "service and origin are not empty")
+    _want("@" not in adapter.origin, "origin holds no credentials", adapter.origin)
+    _want(bool(await adapter.models(probe.call)), "models names at least one model")
     try:
         adapter.check_options(probe.model, {"no_such_option": 1})  # type: ignore[typeddict-unknown-key]  # on purpose
     except UsageError:
         return
-    want(False, "check_options refuses an option that it does not know, with UsageError")
+    _want(False, "check_options refuses an option that it does not know, with UsageError")
 
 
 async def _check_answer(probe: _Probe) -> None:
     """A plain prompt is answered, and the final text is what read_answer says too, by run and by prompt."""
     chat, prompt, run = await probe.asked()
     text = await probe.answer(chat, prompt, run)
-    want(await probe.looked(chat, prompt, run) == text, "read_answer agrees with the stream's final text")
-    want(await probe.looked(chat, prompt, None) == text, "read_answer finds the run by its prompt")
-    want(await probe.looked(chat, None, None) == text, "read_answer finds the chat's newest run")
+    _want(await probe.looked(chat, prompt, run) == text, "read_answer agrees with the stream's final text")
+    _want(await probe.looked(chat, prompt, None) == text, "read_answer finds the run by its prompt")
+    _want(await probe.looked(chat, None, None) == text, "read_answer finds the chat's newest run")
     if probe.adapter.capabilities.stopping:
         await probe.adapter.stop_run(probe.call, chat, run)
-    want(await probe.adapter.delete_chat(probe.call, chat) is True, "delete_chat of a chat that exists is True")
+    _want(await probe.adapter.delete_chat(probe.call, chat) is True, "delete_chat of a chat that exists is True")
 
 
 async def _check_second_delete(probe: _Probe) -> None:
@@ -144,7 +144,7 @@ async def _check_second_delete(probe: _Probe) -> None:
     await probe.adapter.delete_chat(probe.call, chat)
     again = await probe.adapter.delete_chat(probe.call, chat)
     expected = probe.adapter.capabilities.second_delete == "deleted"
-    want(again is expected, f"a second delete_chat is {expected}, as the capabilities say", again)
+    _want(again is expected, f"a second delete_chat is {expected}, as the capabilities say", again)
 
 
 async def _check_orphan(probe: _Probe) -> None:
@@ -155,7 +155,7 @@ async def _check_orphan(probe: _Probe) -> None:
             await _unless_gone(probe.adapter.stop_run(probe.call, chat, None))
         reading = await _unless_gone(probe.adapter.read_answer(probe.call, chat, None, None))
         absent = reading is None or reading.status is RunStatus.ABSENT
-        want(absent, "read_answer of a chat without a run is ABSENT, of no chat at all a 404 or ABSENT")
+        _want(absent, "read_answer of a chat without a run is ABSENT, of no chat at all a 404 or ABSENT")
         await probe.adapter.delete_chat(probe.call, chat)
 
 
@@ -163,7 +163,7 @@ async def _unless_gone(call: Awaitable[T]) -> T | None:
     try:
         return await call
     except Rejected as error:
-        want(error.status in {404, 410}, "a chat that is gone is refused by 404 or 410", error.status)
+        _want(error.status in {404, 410}, "a chat that is gone is refused by 404 or 410", error.status)
         return None
 
 
@@ -171,7 +171,7 @@ async def _check_finished(probe: _Probe) -> None:
     """The stream of a finished run is None, or ends without an event, or gives the answer once more."""
     chat, prompt, run = await probe.asked()
     text = await probe.answer(chat, prompt, run)
-    want(await probe.answer(chat, prompt, run) == text, "a finished run can still be read")
+    _want(await probe.answer(chat, prompt, run) == text, "a finished run can still be read")
     await probe.adapter.delete_chat(probe.call, chat)
 
 
@@ -181,7 +181,7 @@ async def _check_turns(probe: _Probe) -> None:
     await probe.answer(chat, prompt, run)
     again = await probe.adapter.send_prompt(probe.call, chat, _PROMPT, run)
     second = await probe.adapter.queue_assistant(probe.call, chat, again, probe.model, probe.options)
-    want(second != run, "every queued answer has an id of its own")
+    _want(second != run, "every queued answer has an id of its own")
     await probe.answer(chat, again, second)
     await probe.adapter.delete_chat(probe.call, chat)
 
@@ -194,14 +194,14 @@ async def _check_listing(probe: _Probe) -> None:
     ours = {each.chat: each for each in listed if each.chat in made}
     for chat in made:
         await probe.adapter.delete_chat(probe.call, chat)
-    want(ours.keys() == made.keys(), "list_chats shows every chat of the account")
+    _want(ours.keys() == made.keys(), "list_chats shows every chat of the account")
     if probe.adapter.capabilities.client_key:
         keys = {each.chat: each.client_key for each in ours.values()}
-        want(keys == made, "list_chats shows the key that each chat was created with", keys)
-    want(len(listed) == len({each.chat for each in listed}), "list_chats shows each chat once")
-    want(all(each.empty is not False for each in ours.values()), "a chat without a prompt is not listed as not empty")
+        _want(keys == made, "list_chats shows the key that each chat was created with", keys)
+    _want(len(listed) == len({each.chat for each in listed}), "list_chats shows each chat once")
+    _want(all(each.empty is not False for each in ours.values()), "a chat without a prompt is not listed as not empty")
     aware = all(each.created_at is None or each.created_at.tzinfo is not None for each in listed)
-    want(aware, "created_at is an aware time")
+    _want(aware, "created_at is an aware time")
 
 
 _CHECKS: tuple[_Check, ...] = (
@@ -222,10 +222,12 @@ async def _check_refusal(probe: _Probe) -> None:
         refusal = error
     else:
         raise ContractBroken("wrong credentials are refused")
-    want(type(refusal).__name__ == "NotAuthenticated", "wrong credentials are NotAuthenticated", type(refusal).__name__)
+    _want(
+        type(refusal).__name__ == "NotAuthenticated", "wrong credentials are NotAuthenticated", type(refusal).__name__
+    )
     shown = f"{refusal!s} {refusal!r} {vars(refusal)} {refusal.__cause__!r} {refusal.__context__!r}"
     leaks = [secret for secret in probe.call.login.credential.secrets() if secret and secret in shown]
-    want(not leaks, "an error shows no credential")
+    _want(not leaks, "an error shows no credential")
 
 
 async def _check_closing(make: Callable[[], Adapter]) -> None:
@@ -235,7 +237,7 @@ async def _check_closing(make: Callable[[], Adapter]) -> None:
     await asyncio.sleep(0)
 
 
-def want(holds: bool, clause: str, got: object = None) -> None:
+def _want(holds: bool, clause: str, got: object = None) -> None:
     """Raise `ContractBroken`, naming the clause, unless it holds."""
     if not holds:
         raise ContractBroken(clause if got is None else f"{clause}; got {got!r}")

@@ -14,7 +14,7 @@ from uuid import uuid4
 from chatlease.errors import LeaseLost
 from chatlease.ledger import Account, Claim, Counts, Entry, EntryState, Hold, Ledger, Turn
 
-from .conformance import ContractBroken, want
+from .conformance import ContractBroken, _want
 from .ledger_turns import check_at_hand, check_awaited_turns, check_budget, check_dead_places, check_queue
 from .manual_clock import ManualClock
 
@@ -99,7 +99,7 @@ class _Probe:
     async def open(self, name: str, ledger: Ledger | None = None) -> Entry:
         """Return an entry that must be open."""
         entry = await self.found(name, ledger)
-        want(entry is not None, "an entry is open until it is settled or absent")
+        _want(entry is not None, "an entry is open until it is settled or absent")
         assert entry is not None
         return entry
 
@@ -110,7 +110,7 @@ class _Probe:
     async def claimed_one(self) -> Claim:
         """Claim the one entry that is due."""
         claims = await self.claimed()
-        want(len(claims) == 1, "an entry that is due is claimed once", claims)
+        _want(len(claims) == 1, "an entry that is due is claimed once", claims)
         return claims[0]
 
     async def is_due(self) -> bool:
@@ -179,21 +179,23 @@ async def _interrupted(awaitable: Awaitable[_T]) -> asyncio.Future[_T]:
 
 
 async def _check_surface(probe: _Probe) -> None:
-    want(probe.ledger.lease_s > 0, "lease_s is more than 0", probe.ledger.lease_s)
+    _want(probe.ledger.lease_s > 0, "lease_s is more than 0", probe.ledger.lease_s)
     stop = probe.ledger.listen(lambda _event, _keys: None)
     stop()
     stop()
-    want(await probe.ledger.reap() >= 0, "reap returns how many")
+    _want(await probe.ledger.reap() >= 0, "reap returns how many")
 
 
 async def _check_intent(probe: _Probe) -> None:
     hold = await probe.intended()
-    want(not hold.lease.lost(), "a new hold's lease is not lost")
+    _want(not hold.lease.lost(), "a new hold's lease is not lost")
     entry = await probe.open(hold.entry)
-    want(entry.owner == probe.account and entry.state is EntryState.INTENT, "intent makes an entry of its owner", entry)
-    want(entry.chat is None and not entry.dead, "intent takes only the id and the owner from its argument", entry)
-    want(entry.alive and not entry.orphaned and entry.holder == hold.lease.holder, "a session's entry is held", entry)
-    want(entry.create_deadline > entry.intent_at, "create_deadline is after intent_at", entry)
+    _want(
+        entry.owner == probe.account and entry.state is EntryState.INTENT, "intent makes an entry of its owner", entry
+    )
+    _want(entry.chat is None and not entry.dead, "intent takes only the id and the owner from its argument", entry)
+    _want(entry.alive and not entry.orphaned and entry.holder == hold.lease.holder, "a session's entry is held", entry)
+    _want(entry.create_deadline > entry.intent_at, "create_deadline is after intent_at", entry)
     probe.ledger.absent(hold)
     await _gone(probe, hold.entry, "absent closes the entry")
 
@@ -202,11 +204,11 @@ async def _check_bound(probe: _Probe) -> None:
     hold = await probe.intended()
     await probe.ledger.bound(hold, "chat-b")
     entry = await probe.open(hold.entry)
-    want((entry.state, entry.chat) == (EntryState.BOUND, "chat-b"), "bound notes the chat", entry)
-    want(entry.alive and not entry.orphaned, "bound leaves the entry held", entry)
+    _want((entry.state, entry.chat) == (EntryState.BOUND, "chat-b"), "bound notes the chat", entry)
+    _want(entry.alive and not entry.orphaned, "bound leaves the entry held", entry)
     probe.ledger.settled(hold)
     await _gone(probe, hold.entry, "settled closes the entry")
-    want(await _lost(probe.ledger.bound(hold, "other")), "bound of an entry that is closed raises LeaseLost")
+    _want(await _lost(probe.ledger.bound(hold, "other")), "bound of an entry that is closed raises LeaseLost")
 
 
 async def _gone(probe: _Probe, name: str, clause: str) -> None:
@@ -218,14 +220,14 @@ async def _check_hand_over(probe: _Probe) -> None:
     await probe.ledger.bound(hold, "chat-h")
     await probe.ledger.hand_over(hold, attempts=3, error_code="http-503", retry_in_s=_LATER_S, dead=True)
     entry = await probe.open(hold.entry)
-    want(entry.orphaned and not entry.alive and not entry.holder, "an entry that was handed over has no holder", entry)
-    want(entry.orphaned_at > 0, "orphaned_at says since when", entry)
-    want((entry.attempts, entry.error_code, entry.dead) == (3, "http-503", True), "hand_over notes why", entry)
-    want(not await probe.is_due() and not await probe.claimed(), "retry_in_s keeps sweepers away")
+    _want(entry.orphaned and not entry.alive and not entry.holder, "an entry that was handed over has no holder", entry)
+    _want(entry.orphaned_at > 0, "orphaned_at says since when", entry)
+    _want((entry.attempts, entry.error_code, entry.dead) == (3, "http-503", True), "hand_over notes why", entry)
+    _want(not await probe.is_due() and not await probe.claimed(), "retry_in_s keeps sweepers away")
     if await probe.later():
-        want(await probe.is_due(), "after retry_in_s an account is due")
+        _want(await probe.is_due(), "after retry_in_s an account is due")
         claim = await probe.claimed_one()
-        want(claim.entry.chat == "chat-h", "a claim has the chat", claim)
+        _want(claim.entry.chat == "chat-h", "a claim has the chat", claim)
         probe.ledger.settled(claim.hold)
         await _gone(probe, hold.entry, "a claim's hold settles its entry")
 
@@ -239,11 +241,11 @@ async def _check_fence(probe: _Probe) -> None:
     await probe.ledger.hand_over(hold, attempts=1, error_code="first")
     await _check_powerless(probe, hold)
     first = await probe.claimed_one()
-    want(first.hold.epoch > hold.epoch, "a claim raises the epoch", first)
+    _want(first.hold.epoch > hold.epoch, "a claim raises the epoch", first)
     await _check_powerless(probe, hold)
     await probe.ledger.hand_over(first.hold, attempts=2, error_code="second")
     second = await probe.claimed_one()
-    want(second.hold.epoch > first.hold.epoch, "every claim raises the epoch", second)
+    _want(second.hold.epoch > first.hold.epoch, "every claim raises the epoch", second)
     await _check_powerless(probe, first.hold)
     await probe.ledger.bound(second.hold, "chat-f")
     probe.ledger.settled(second.hold)
@@ -252,12 +254,12 @@ async def _check_fence(probe: _Probe) -> None:
 
 async def _check_powerless(probe: _Probe, hold: Hold) -> None:
     before = await probe.open(hold.entry)
-    want(await _lost(probe.ledger.bound(hold, "stolen")), "bound with a hold that has ended raises LeaseLost")
+    _want(await _lost(probe.ledger.bound(hold, "stolen")), "bound with a hold that has ended raises LeaseLost")
     probe.ledger.settled(hold)
     probe.ledger.absent(hold)
     await probe.ledger.hand_over(hold, attempts=99, error_code="stolen", dead=True)
     after = await probe.found(hold.entry)
-    want(after == before, "a hold that has ended changes nothing", after)
+    _want(after == before, "a hold that has ended changes nothing", after)
 
 
 # -- claiming ---------------------------------------------------------------------------------------------------------
@@ -265,18 +267,20 @@ async def _check_powerless(probe: _Probe, hold: Hold) -> None:
 
 async def _check_claim(probe: _Probe) -> None:
     held = await probe.intended()
-    want(not await probe.is_due() and not await probe.claimed(), "a living session's entry is neither due nor claimed")
+    _want(not await probe.is_due() and not await probe.claimed(), "a living session's entry is neither due nor claimed")
     names = [await probe.left() for _ in range(4)]
-    want(await probe.is_due(), "an account with entries that nobody holds is due")
+    _want(await probe.is_due(), "an account with entries that nobody holds is due")
     stranger = Account(probe.account.service, probe.account.origin, "somebody-else")
-    want(not await probe.ledger.claim([stranger], 9), "only entries of the accounts asked for are claimed")
-    want(not await probe.ledger.claim([], 9), "no account, no claim")
+    _want(not await probe.ledger.claim([stranger], 9), "only entries of the accounts asked for are claimed")
+    _want(not await probe.ledger.claim([], 9), "no account, no claim")
     claims = [*await probe.claimed(3), *await probe.claimed(3)]
-    want([each.entry.id for each in claims] == names, "entries are claimed once, oldest first, up to the limit", claims)
-    want(all(_is_ours(each) for each in claims), "a claimed entry is held by us and stays orphaned", claims)
-    want(not await probe.claimed(), "what is claimed is not claimed again")
+    _want(
+        [each.entry.id for each in claims] == names, "entries are claimed once, oldest first, up to the limit", claims
+    )
+    _want(all(_is_ours(each) for each in claims), "a claimed entry is held by us and stays orphaned", claims)
+    _want(not await probe.claimed(), "what is claimed is not claimed again")
     for each in claims:
-        want((await probe.open(each.entry.id)).orphaned, "a claimed entry stays orphaned")
+        _want((await probe.open(each.entry.id)).orphaned, "a claimed entry stays orphaned")
         probe.ledger.absent(each.hold)
     probe.ledger.absent(held)
     await _gone(probe, held.entry, "absent closes the entry")
@@ -295,45 +299,45 @@ async def _check_known(probe: _Probe) -> None:
     living = await probe.intended()
     await probe.left()
     known = await probe.ledger.known(probe.account)
-    want(known.chats == frozenset({"chat-ended"}), "known has the chats that were settled, too", known)
+    _want(known.chats == frozenset({"chat-ended"}), "known has the chats that were settled, too", known)
     at = (await probe.open(living.entry)).intent_at
-    want(known.living_intents == (at,), "known has the intents of living sessions, and no others", known)
-    want(known.now >= at, "known has the ledger's time", known)
+    _want(known.living_intents == (at,), "known has the intents of living sessions, and no others", known)
+    _want(known.now >= at, "known has the ledger's time", known)
     await probe.ledger.bound(living, "chat-living")
     known = await probe.ledger.known(probe.account)
-    want(known.chats == frozenset({"chat-ended", "chat-living"}), "known has the chats of living sessions", known)
-    want(known.living_intents == (), "a bound entry is no intent any more", known)
+    _want(known.chats == frozenset({"chat-ended", "chat-living"}), "known has the chats of living sessions", known)
+    _want(known.living_intents == (), "a bound entry is no intent any more", known)
     probe.ledger.settled(living)
 
 
 async def _check_parking(probe: _Probe) -> None:
     name, park = await probe.left(), probe.ledger.park
-    want(await park(probe.account, seconds=_LATER_S, error_code="http-403"), "park says that it was not parked")
-    want(not await park(probe.account, seconds=_LATER_S, error_code="http-403"), "park says that it was parked")
-    want(not await probe.is_due(), "a parked account is not due")
-    want((await probe.open(name)).parked, "entries of a parked account say so")
+    _want(await park(probe.account, seconds=_LATER_S, error_code="http-403"), "park says that it was not parked")
+    _want(not await park(probe.account, seconds=_LATER_S, error_code="http-403"), "park says that it was parked")
+    _want(not await probe.is_due(), "a parked account is not due")
+    _want((await probe.open(name)).parked, "entries of a parked account say so")
     if await probe.later():
-        want(await probe.is_due(), "a parked account is due for a probe after its time")
-    want(await probe.ledger.unpark(probe.account), "unpark says that it was parked")
-    want(not await probe.ledger.unpark(probe.account), "unpark says that it was not parked")
-    want(await probe.is_due(), "an account that is parked no more is due")
+        _want(await probe.is_due(), "a parked account is due for a probe after its time")
+    _want(await probe.ledger.unpark(probe.account), "unpark says that it was parked")
+    _want(not await probe.ledger.unpark(probe.account), "unpark says that it was not parked")
+    _want(await probe.is_due(), "an account that is parked no more is due")
 
 
 async def _check_orders(probe: _Probe) -> None:
     """`retry` and `forget`, which people ask for."""
-    want(not await probe.ledger.retry("no-such-entry"), "retry of no entry is False")
-    want(not await probe.ledger.forget("no-such-entry"), "forget of no entry is False")
+    _want(not await probe.ledger.retry("no-such-entry"), "retry of no entry is False")
+    _want(not await probe.ledger.forget("no-such-entry"), "forget of no entry is False")
     hold = await probe.intended()
-    want(not await probe.ledger.forget(hold.entry), "an entry that is held is not forgotten")
+    _want(not await probe.ledger.forget(hold.entry), "an entry that is held is not forgotten")
     await probe.open(hold.entry)
     await probe.ledger.hand_over(hold, attempts=7, error_code="check", retry_in_s=86400.0, dead=True)
     await probe.ledger.park(probe.account, seconds=86400.0, error_code="check")
-    want(await probe.ledger.retry(hold.entry), "retry of an open entry is True")
-    want(await probe.is_due() and not (await probe.open(hold.entry)).dead, "retry makes an entry due, dead and parked")
-    want(await probe.ledger.forget(hold.entry), "an entry that nobody holds is forgotten")
-    want(await probe.found(hold.entry) is None, "a forgotten entry is closed")
-    want(not await probe.ledger.forget(hold.entry), "an entry is forgotten once")
-    want(not await probe.ledger.retry(hold.entry), "retry of a closed entry is False")
+    _want(await probe.ledger.retry(hold.entry), "retry of an open entry is True")
+    _want(await probe.is_due() and not (await probe.open(hold.entry)).dead, "retry makes an entry due, dead and parked")
+    _want(await probe.ledger.forget(hold.entry), "an entry that nobody holds is forgotten")
+    _want(await probe.found(hold.entry) is None, "a forgotten entry is closed")
+    _want(not await probe.ledger.forget(hold.entry), "an entry is forgotten once")
+    _want(not await probe.ledger.retry(hold.entry), "retry of a closed entry is False")
 
 
 async def _check_counts(probe: _Probe) -> None:
@@ -352,7 +356,7 @@ async def _check_counts(probe: _Probe) -> None:
 def _want_more(before: Counts, after: Counts, more: Counts) -> None:
     for name in more.__struct_fields__:
         got = getattr(after, name) - getattr(before, name)
-        want(got == getattr(more, name), f"counts.{name} counts what there is", got)
+        _want(got == getattr(more, name), f"counts.{name} counts what there is", got)
 
 
 async def _check_cancelled(probe: _Probe) -> None:
@@ -387,13 +391,13 @@ async def _check_two_holders(probe: _Probe) -> None:
     hold = await probe.intended(other)
     await other.bound(hold, "chat-o")
     entry = await probe.open(hold.entry)
-    want(entry.alive and not entry.orphaned, "another process's session lives, too", entry)
+    _want(entry.alive and not entry.orphaned, "another process's session lives, too", entry)
     await probe.ledger.reap()
-    want(not await probe.claimed(), "the entry of a process that lives is not claimed")
-    want(not await probe.ledger.forget(hold.entry), "the entry of a process that lives is not forgotten")
+    _want(not await probe.claimed(), "the entry of a process that lives is not claimed")
+    _want(not await probe.ledger.forget(hold.entry), "the entry of a process that lives is not forgotten")
     await other.aclose()
     entry = await probe.open(hold.entry)
-    want(entry.orphaned and not entry.alive, "a process that has closed its ledger holds nothing any more", entry)
+    _want(entry.orphaned and not entry.alive, "a process that has closed its ledger holds nothing any more", entry)
     claim = await probe.claimed_one()
     probe.ledger.settled(claim.hold)
     await _gone(probe, hold.entry, "the chat of a process that has ended can be settled by its claimer")
@@ -404,7 +408,7 @@ async def _check_exclusive(probe: _Probe) -> None:
     sweepers = [probe.ledger, await probe.another(), await probe.another()]
     names = sorted([await probe.left() for _ in range(12)])
     found = await asyncio.gather(*(probe.claimed(3, each) for each in sweepers * 4))
-    want(
+    _want(
         sorted(claim.entry.id for claims in found for claim in claims) == names,
         "an entry is claimed by exactly one of several sweepers",
         [[claim.entry.id for claim in claims] for claims in found],
@@ -426,9 +430,9 @@ async def _check_lasting(probe: _Probe) -> None:
     await probe.ledger.aclose()
     probe.ledger = await probe.another()
     entry = await probe.open(hold.entry)
-    want(entry.chat == "chat-l" and not entry.alive, "a closed ledger keeps what is open", entry)
+    _want(entry.chat == "chat-l" and not entry.alive, "a closed ledger keeps what is open", entry)
     await probe.open(name)
-    want(await probe.found(ended.entry) is None, "aclose makes everything durable")
+    _want(await probe.found(ended.entry) is None, "aclose makes everything durable")
     for claim in await probe.claimed():
         probe.ledger.settled(claim.hold)
 
@@ -439,10 +443,10 @@ def _turned(check: Callable[[Ledger, Account], Awaitable[None]]) -> _Check:
 
 async def _check_window(probe: _Probe) -> None:
     turn: Turn = await check_budget(probe.ledger, probe.account, _LATER_S)
-    want(0 < turn.wait_s <= _LATER_S, "wait_s is the rest of the window", turn)
+    _want(0 < turn.wait_s <= _LATER_S, "wait_s is the rest of the window", turn)
     if await probe.later():
         turn = await probe.ledger.take_turn(probe.account, "run-3", slots=None, runs=2, window_s=_LATER_S)
-        want(turn.taken, "a new window has a new budget", turn)
+        _want(turn.taken, "a new window has a new budget", turn)
     for number in range(4):
         probe.ledger.end_turn(f"run-{number}")
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from chatlease.ledger import Account, Ledger, Turn
 
-from .conformance import want
+from .conformance import _want
 
 __all__ = ["check_at_hand", "check_awaited_turns", "check_budget", "check_dead_places", "check_queue"]
 
@@ -21,20 +21,20 @@ async def check_queue(ledger: Ledger, account: Account) -> None:
         return (await ledger.take_turn(account, entry, slots=slots, runs=None, window_s=0.0)).taken
 
     got = [await ask(name) for name in ("first", "second", "third", "fourth")]
-    want(got == [True, True, False, False], "as many have a turn at once as there are slots", got)
-    want(not await ask("third"), "asking again takes no second place")
+    _want(got == [True, True, False, False], "as many have a turn at once as there are slots", got)
+    _want(not await ask("third"), "asking again takes no second place")
     ledger.end_turn("second")
-    want(not await ask("fourth"), "a slot goes to who came first")
-    want(await _served(lambda: ask("third")), "a slot that is given back goes to the next")
-    want(not await ask("fourth"), "as many have a turn at once as there are slots")
+    _want(not await ask("fourth"), "a slot goes to who came first")
+    _want(await _served(lambda: ask("third")), "a slot that is given back goes to the next")
+    _want(not await ask("fourth"), "as many have a turn at once as there are slots")
     ledger.end_turn("third")
-    want(await _served(lambda: ask("fourth")), "a slot that is given back goes to the next")
-    want(await ask("fifth", None), "without slots everybody has a turn at once")
+    _want(await _served(lambda: ask("fourth")), "a slot that is given back goes to the next")
+    _want(await ask("fifth", None), "without slots everybody has a turn at once")
     elsewhere = Account(account.service, account.origin, f"{account.account}-other")
     turn = await ledger.take_turn(elsewhere, "other", slots=1, runs=None, window_s=0.0)
-    want(turn.taken, "another account has slots of its own")
+    _want(turn.taken, "another account has slots of its own")
     await _check_cancelled(ledger, elsewhere)
-    want(not await ledger.awaited_turns(), "where nobody else waits, no turn is awaited")
+    _want(not await ledger.awaited_turns(), "where nobody else waits, no turn is awaited")
     for name in ("unknown", "first", "fourth", "fifth", "later"):
         ledger.end_turn(name)
 
@@ -61,7 +61,7 @@ async def _check_cancelled(ledger: Ledger, account: Account) -> None:
     ledger.end_turn("cancelled")
     await asyncio.wait({task})
     served = await _served(lambda: _asks(ledger, account, "later"))
-    want(served, "whoever was cancelled and has left keeps no slot")
+    _want(served, "whoever was cancelled and has left keeps no slot")
 
 
 async def check_budget(ledger: Ledger, account: Account, window_s: float) -> Turn:
@@ -69,28 +69,28 @@ async def check_budget(ledger: Ledger, account: Account, window_s: float) -> Tur
     turns = [
         await ledger.take_turn(account, f"run-{number}", slots=None, runs=2, window_s=window_s) for number in range(3)
     ]
-    want([turn.taken for turn in turns] == [True, True, False], "a window has so many runs and no more", turns)
-    want([turn.last for turn in turns] == [False, True, False], "the last run of the budget says so", turns)
+    _want([turn.taken for turn in turns] == [True, True, False], "a window has so many runs and no more", turns)
+    _want([turn.last for turn in turns] == [False, True, False], "the last run of the budget says so", turns)
     return turns[-1]
 
 
 async def check_at_hand(ledger: Ledger, account: Account, window_s: float) -> None:
     """A turn at hand is one like any other: one at a time, and counted."""
     at_hand = ledger.turn_at_hand(account, "nobody", runs=2, window_s=window_s)
-    want(at_hand is None, "no turn is at hand where this process has no place", at_hand)
+    _want(at_hand is None, "no turn is at hand where this process has no place", at_hand)
 
     async def take(entry: str) -> Turn:
         turn = ledger.turn_at_hand(account, entry, runs=2, window_s=window_s)
         return turn or await ledger.take_turn(account, entry, slots=1, runs=2, window_s=window_s)
 
-    want((await take("one")).taken, "the first who asks has a turn")
-    want(not (await take("two")).taken, "no turn is at hand while somebody has the slot")
+    _want((await take("one")).taken, "the first who asks has a turn")
+    _want(not (await take("two")).taken, "no turn is at hand while somebody has the slot")
     ledger.end_turn("one")
     turns = [Turn(taken=False)]
-    want(await _served(lambda: _taken(take, "two", turns)), "a slot that is given back goes to the next")
-    want(turns[-1].last, "a turn at hand is counted in the budget", turns[-1])
+    _want(await _served(lambda: _taken(take, "two", turns)), "a slot that is given back goes to the next")
+    _want(turns[-1].last, "a turn at hand is counted in the budget", turns[-1])
     ledger.end_turn("two")
-    want(not await _taken(take, "three", turns), "a window has so many runs and no more", turns[-1])
+    _want(not await _taken(take, "three", turns), "a window has so many runs and no more", turns[-1])
     ledger.end_turn("three")
 
 
@@ -102,17 +102,17 @@ async def _taken(take: Callable[[str], Awaitable[Turn]], entry: str, turns: list
 async def check_awaited_turns(ledger: Ledger, other: Ledger, account: Account) -> None:
     """Whoever has a turn can see that another process waits for it."""
     await _asks(ledger, account, "mine")
-    want(not await ledger.awaited_turns(), "where nobody else waits, no turn is awaited")
-    want(not await _asks(other, account, "theirs"), "slots are shared by all processes")
+    _want(not await ledger.awaited_turns(), "where nobody else waits, no turn is awaited")
+    _want(not await _asks(other, account, "theirs"), "slots are shared by all processes")
     awaited = list(await ledger.awaited_turns())
-    want(awaited == ["mine"], "awaited_turns names our turns for which another process waits", awaited)
-    want(not await other.awaited_turns(), "awaited_turns names only turns that one has")
+    _want(awaited == ["mine"], "awaited_turns names our turns for which another process waits", awaited)
+    _want(not await other.awaited_turns(), "awaited_turns names only turns that one has")
 
 
 async def check_dead_places(ledger: Ledger, other: Ledger, account: Account) -> None:
     """Places of a process that has ended are void; ``other`` is closed for it."""
-    want(await _served(lambda: _asks(other, account, "of-the-dead")), "a slot that is given back goes to the next")
-    want(not await _asks(ledger, account, "next"), "slots are shared by all processes")
+    _want(await _served(lambda: _asks(other, account, "of-the-dead")), "a slot that is given back goes to the next")
+    _want(not await _asks(ledger, account, "next"), "slots are shared by all processes")
     await other.aclose()
-    want(await _served(lambda: _asks(ledger, account, "next")), "places of a process that has ended are void")
+    _want(await _served(lambda: _asks(ledger, account, "next")), "places of a process that has ended are void")
     ledger.end_turn("next")
