@@ -170,9 +170,11 @@ class Answer:
 
     async def _give_way(self) -> None:
         now = self._session.clock.now()
-        if now - self._gave_way_at > _GIVE_WAY_S:
-            self._gave_way_at = now
+        if now - self._gave_way_at <= _GIVE_WAY_S:
+            return
+        if self._gave_way_at:
             await asyncio.sleep(0)
+        self._gave_way_at = now
 
 
 class _Rest:

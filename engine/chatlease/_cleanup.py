@@ -109,7 +109,7 @@ def _what_is_left(session: Core) -> str:
 async def _clean_up(session: Core) -> None:
     session.trace("session.cleanup.started", state=session.state.value)
     began = session.clock.now()
-    budget = Deadline(session.clock, session.deadlines.drain, BudgetSpent)
+    budget = Deadline(session.clock, session.deadlines.drain, BudgetSpent, session.loop)
     session.budget = budget
     session.engine.keeper.watch(session)
     try:
@@ -152,7 +152,7 @@ async def _quiesce(session: Core) -> None:
     if session.own_step is not None:
         await asyncio.wait({session.own_step})
     if session.scope is not None:
-        session.quiet = asyncio.get_running_loop().create_future()
+        session.quiet = session.loop.create_future()
         session.scope.interrupt(session.closed_error())
         await session.quiet
     session.close_stream()
@@ -178,6 +178,17 @@ async def _stop(session: Core) -> None:
 
 
 async def _delete(session: Core) -> None:
+    try:
+        await session.run_step(Trigger.DELETE_CHAT)
+    except ServiceError as error:
+        failure = error
+    else:
+        return
+    _count(session, failure)
+    await _delete_again(session, failure)
+
+
+async def _delete_again(session: Core, failure: ServiceError) -> None:
     async def delete() -> None:
         try:
             await session.run_step(Trigger.DELETE_CHAT)
@@ -189,7 +200,7 @@ async def _delete(session: Core) -> None:
         session.trace_retry(Trigger.DELETE_CHAT, attempt, error)
 
     try:
-        await retry_cleanup(delete, session.clock, retried)
+        await retry_cleanup(delete, failure, session.clock, retried)
     except ServiceError:
         raise BudgetSpent from None
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -188,11 +189,11 @@ class Core:
         assert self.run_id is not None
         return self.run_id
 
-    async def effect(self, trigger: Trigger, *args: Any) -> None:
+    def effect(self, trigger: Trigger, *args: Any) -> Coroutine[Any, Any, None]:
         """Do what the trigger does; called by the machine."""
-        if not _failpoints.armed:
-            await EFFECTS[trigger](self, *args)
-            return
+        return self._failing_effect(trigger, *args) if _failpoints.armed else EFFECTS[trigger](self, *args)
+
+    async def _failing_effect(self, trigger: Trigger, *args: Any) -> None:
         _failpoints.reach(f"{trigger.value}.started")
         await EFFECTS[trigger](self, *args)
         _failpoints.reach(f"{trigger.value}.completed")
@@ -205,7 +206,7 @@ class Core:
     async def fire_step(self, trigger: Trigger, *args: Any) -> Step:
         """Fire a trigger for the user, in the caller's task, so that a close interrupts it."""
         self._open_once()
-        with self.begin(Interruptible()):
+        with self.begin(Interruptible(self.loop)):
             try:
                 return await self.run_step(trigger, *args)
             finally:
@@ -214,7 +215,7 @@ class Core:
     async def fire_owned(self, trigger: Trigger) -> Step:
         """Fire a trigger for the user, in a task of the engine's, so that nothing cuts it; a close awaits it."""
         self._open_once()
-        self.begin(Interruptible())
+        self.begin(Interruptible(self.loop))
         self.end()
         task = self.own_step = self.engine.keeper.own(self.run_step(trigger), f"chatlease {trigger.value}")
         task.add_done_callback(self._own_step_done)
@@ -357,7 +358,7 @@ class Core:
             return
         assert self.hold is not None
         try:
-            with Deadline(self.clock, self.deadlines.call, ledger_is_late):
+            with Deadline(self.clock, self.deadlines.call, ledger_is_late, self.loop):
                 await ledger.bound(self.hold, self.known_chat)
         except LedgerError:
             self.in_doubt = True

@@ -17,6 +17,7 @@ import contextlib
 import dataclasses
 import os
 import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -107,6 +108,7 @@ class Engine:
         self.logins = Logins(chosen_provider(credentials))
         self._adapters = adapters
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
         self._forks = _forks
         self._deafen: Callable[[], None] = lambda: None
         self.turns = Turns(self)
@@ -224,6 +226,7 @@ class Engine:
         if self._trace_file is not None:
             self.tracer.add(self._trace_file)
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         if self.ledger is not None:
             await self._open_ledger(self.ledger)
         self.keeper.start()
@@ -297,11 +300,8 @@ class Engine:
         """
         if self.forked:
             raise SessionClosed("this process is a fork; the engine and its chats belong to its parent")
-        try:
-            running = asyncio.get_running_loop()
-        except RuntimeError:
-            running = None
-        if self.loop is not running:
+        # What runs in this thread is this loop, or it does not run: asking asyncio which would cost a system call.
+        if not self.loop.is_running() or threading.get_ident() != self._thread:
             raise UsageError(
                 "an engine is used on the event loop that it was entered on",
                 hint="Make one Engine per loop and thread.",

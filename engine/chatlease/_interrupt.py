@@ -22,11 +22,17 @@ from .errors import LeaseLost, LedgerUnavailable
 
 
 class Interruptible:
-    """A block of one task that others may interrupt with a reason."""
+    """
+    A block of one task that others may interrupt with a reason.
 
-    __slots__ = ("_cancelling", "_reason", "_task")
+    Args:
+        loop: The running loop, where it is known: to ask for it costs a system call on CPython before 3.12.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_cancelling", "_loop", "_reason", "_task")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._loop = loop
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
         self._reason: Exception | None = None
@@ -38,7 +44,7 @@ class Interruptible:
             self._task.cancel()
 
     def __enter__(self) -> Self:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None, "a step runs in a task"
         self._task = task
         self._cancelling = task.cancelling()
@@ -63,12 +69,22 @@ class Deadline(Interruptible):
         clock: Whose time counts.
         seconds: From entering the block.
         expired: Makes the error.
+        loop: As for `Interruptible`.
     """
 
     __slots__ = ("_clock", "_expired", "_seconds", "_timer")
 
-    def __init__(self, clock: Clock, seconds: float, expired: Callable[[], Exception]) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        clock: Clock,
+        seconds: float,
+        expired: Callable[[], Exception],
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._loop = loop
+        self._task = None
+        self._cancelling = 0
+        self._reason = None
         self._clock = clock
         self._seconds = seconds
         self._expired = expired
@@ -76,14 +92,20 @@ class Deadline(Interruptible):
 
     def __enter__(self) -> Self:
         self._timer = self._clock.call_later(self._seconds, self._expire)
-        return super().__enter__()
+        self._task = task = asyncio.current_task(self._loop)
+        assert task is not None, "a step runs in a task"
+        self._cancelling = task.cancelling()
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         assert self._timer is not None
         self._timer.cancel()
-        super().__exit__(kind, error, traceback)
+        if self._reason is None:
+            self._task = None
+        else:
+            super().__exit__(kind, error, traceback)
 
     def _expire(self) -> None:
         self.interrupt(self._expired())

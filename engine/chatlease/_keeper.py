@@ -80,7 +80,8 @@ class Keeper:
 
     def own(self, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Run a coroutine in a task of the engine's, which nobody else can cancel."""
-        task = own_task(coroutine, name)
+        assert self._loop is not None
+        task = own_task(coroutine, name, self._loop)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

@@ -33,6 +33,8 @@ from typing import Protocol
 class State(enum.Enum):
     """Where a session stands; ``value`` is the spelling in traces and diagrams."""
 
+    __hash__ = object.__hash__  # a member is one object; Enum's own hash is a call in Python, some 30 a session
+
     NEW = "new"
     COOKIES_READY = "cookies-ready"
     CHAT_CREATED = "chat-created"
@@ -46,6 +48,8 @@ class State(enum.Enum):
 
 class Trigger(enum.Enum):
     """A step; ``value`` is its one name everywhere."""
+
+    __hash__ = object.__hash__
 
     READY_COOKIES = "ready_cookies"
     CREATE_CHAT = "create_chat"
@@ -65,6 +69,8 @@ class Create(enum.Enum):
     ``REFUSED``: certainly nothing exists. ``UNKNOWN``: the reply was lost or unreadable; a chat may exist.
     """
 
+    __hash__ = object.__hash__
+
     NOT_SENT = "not-sent"
     REFUSED = "refused"
     CREATED = "created"
@@ -77,6 +83,8 @@ class Run(enum.Enum):
 
     ``UNKNOWN``: the reply to the queueing call was lost, so a run may be going.
     """
+
+    __hash__ = object.__hash__
 
     NONE = "none"
     UNKNOWN = "unknown"

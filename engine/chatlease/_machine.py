@@ -4,29 +4,23 @@ Rules that live here (each measured; transitions 0.9.3):
 
 * One machine for the process. Sessions are slotted objects that are never registered with it; a machine per session
   would cost 0.4 to 1 ms and 25 to 75 kB each.
-* Stock `AsyncMachine` swallows cancellation: a cancelled trigger returns False and its body goes on. `process_context`
-  and `await_all`, both meant to be overridden, are overridden here; `tests/unit/test_machine.py` keeps the proof.
+* Stock `AsyncEvent` swallows cancellation (a cancelled trigger returns False and its body goes on), logs the ``repr``
+  of every exception into the bot's log, and takes ten times as long. `Event.trigger` and `Transition.execute`, both
+  meant to be overridden, run guards, ``before`` and the state change in the caller's task, and nothing else; that the
+  table needs nothing else is asserted when the machine is built. `tests/unit/test_machine.py` keeps the proof.
 * The adapter call lives in ``before``, one callback per transition: a call that fails leaves the state at its source.
   Nothing is ever put into ``on_exception`` or ``finalize_event``: both swallow errors.
-* `Transition.execute` runs guards, ``before`` and the state change, and nothing else; that the table needs nothing else
-  is asserted when the machine is built. It takes a trigger from 34 to 8 us.
-* ``transitions`` logs the ``repr`` of every exception into the bot's log, at ERROR. Ours are dropped by a filter on its
-  logger, which knows them by our machine's name; this is the only thing that Chatlease does to anyone's logging.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
-from transitions import EventData
-from transitions.extensions.asyncio import AsyncMachine, AsyncTransition
+from transitions.extensions.asyncio import AsyncEvent, AsyncMachine, AsyncTransition
 
 from ._lifecycle import TABLE, HasFacts, Row, State, Trigger, allowed, holds
 from .errors import StepInFlight, TransitionNotAllowed
-
-_NAME = "chatlease"
 
 
 class Model(HasFacts, Protocol):
@@ -35,57 +29,73 @@ class Model(HasFacts, Protocol):
     state: State
     in_flight: bool
 
-    async def effect(self, trigger: Trigger, *args: Any) -> None:
+    def effect(self, trigger: Trigger, *args: Any) -> Coroutine[Any, Any, None]:
         """Make the step's adapter call and note what became of it."""
         ...
+
+
+class Firing(NamedTuple):
+    """One firing of a trigger, as guards and ``before`` get it."""
+
+    model: Model
+    args: tuple[Any, ...]
 
 
 class Transition(AsyncTransition):
     """Guards, one ``before``, the state change."""
 
-    async def execute(self, event_data: EventData) -> bool:  # type: ignore[override]  # the stub wants its own subclass
+    reached: State
+    """`dest` as what a session's state is set to."""
+
+    async def execute(self, event_data: Firing) -> bool:  # type: ignore[override]  # the stub wants its own event data
         """Run the transition if its guards hold; False lets the next row of the same trigger try."""
         for guard in self.conditions:
-            if not cast("Callable[[EventData], bool]", guard.func)(event_data):
+            if not cast("Callable[[Firing], bool]", guard.func)(event_data):
                 return False
         for call in self.before:
-            await cast("Callable[[EventData], Awaitable[None]]", call)(event_data)
-        event_data.machine.set_state(cast("State", self.dest), event_data.model)
+            await cast("Callable[[Firing], Awaitable[None]]", call)(event_data)
+        event_data.model.state = self.reached
         return True
 
 
+class Event(AsyncEvent):
+    """A trigger: the transitions that it may take, by source."""
+
+    by_state: dict[State, tuple[Transition, ...]]
+    """`transitions` once more, for a lookup without a name."""
+
+    async def trigger(self, model: Model, *args: Any) -> bool:  # type: ignore[override]  # no keywords here
+        """Take the first transition whose guards hold; False when there is none. A second one in flight is refused."""
+        if model.in_flight:
+            raise StepInFlight("another step of this session is in flight")
+        model.in_flight = True
+        try:
+            firing = Firing(model, args)
+            for transition in self.by_state.get(model.state, ()):
+                if await transition.execute(firing):
+                    return True
+            return False
+        finally:
+            model.in_flight = False
+
+
 class Machine(AsyncMachine):
-    """`AsyncMachine` without tasks, queues and swallowed cancellations."""
+    """`AsyncMachine` with the transitions and events of this file."""
 
     transition_cls = Transition
-
-    @staticmethod
-    async def await_all(callables: list[Callable[[], Awaitable[Any]]]) -> list[Any]:  # type: ignore[override]  # stub
-        """Run callbacks one after the other, in the caller's task."""
-        return [await call() for call in callables]
-
-    async def process_context(self, func: Callable[[], Awaitable[Any]], model: object) -> bool:
-        """Run one trigger; a second one for the same session is refused, a cancellation goes through."""
-        session = cast("Model", model)
-        if session.in_flight:
-            raise StepInFlight("another step of this session is in flight")
-        session.in_flight = True
-        try:
-            return bool(await func())
-        finally:
-            session.in_flight = False
+    event_cls = Event
 
 
-def _guard(row: Row) -> Callable[[EventData], bool]:
-    def guard(event: EventData) -> bool:
-        return holds(row, cast("Model", event.model))
+def _guard(row: Row) -> Callable[[Firing], bool]:
+    def guard(firing: Firing) -> bool:
+        return holds(row, firing.model)
 
     return guard
 
 
-def _before(trigger: Trigger) -> Callable[[EventData], Coroutine[Any, Any, None]]:
-    async def before(event: EventData) -> None:
-        await cast("Model", event.model).effect(trigger, *event.args)
+def _before(trigger: Trigger) -> Callable[[Firing], Coroutine[Any, Any, None]]:
+    def before(firing: Firing) -> Coroutine[Any, Any, None]:
+        return firing.model.effect(trigger, *firing.args)
 
     return before
 
@@ -100,7 +110,7 @@ def build() -> Machine:
         queued=False,
         send_event=True,
         ignore_invalid_triggers=True,
-        name=_NAME,
+        name="chatlease",
     )
     for row in TABLE:
         machine.add_transition(
@@ -111,7 +121,16 @@ def build() -> Machine:
             before=[_before(row.trigger)],
         )
     _assert_plain(machine)
+    _index(machine)
     return machine
+
+
+def _index(machine: Machine) -> None:
+    for event in cast("dict[str, Event]", machine.events).values():
+        found = {State[name]: tuple(cast("list[Transition]", some)) for name, some in event.transitions.items()}
+        for transition in (each for some in found.values() for each in some):
+            transition.reached = State[cast("str", transition.dest)]
+        event.by_state = found
 
 
 def _assert_plain(machine: Machine) -> None:
@@ -126,17 +145,7 @@ def _assert_plain(machine: Machine) -> None:
     assert not any(slots)
 
 
-class _OwnRecords(logging.Filter):
-    """Drops what `transitions` logs about our machine: those records hold the ``repr`` of exceptions."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not (isinstance(record.args, tuple) and record.args[:1] == (f"{_NAME}: ",))
-
-
-for _logger in ("transitions.core", "transitions.extensions.asyncio"):
-    logging.getLogger(_logger).addFilter(_OwnRecords())
-
-_MACHINE = build()
+_EVENTS = {Trigger(name): cast("Event", event) for name, event in build().events.items()}
 
 
 async def fire(session: Model, trigger: Trigger, *args: Any) -> None:
@@ -147,6 +156,6 @@ async def fire(session: Model, trigger: Trigger, *args: Any) -> None:
         TransitionNotAllowed: The table does not have it now; nothing was called, the state is what it was.
         StepInFlight: Another trigger of this session is under way.
     """
-    if not await _MACHINE.events[trigger.value].trigger(session, *args):
+    if not await _EVENTS[trigger].trigger(session, *args):
         names = [each.value for each in allowed(session.state, session)]
         raise TransitionNotAllowed(trigger.value, session.state.value, names)

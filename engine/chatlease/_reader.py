@@ -198,7 +198,11 @@ class Reader:
 
     async def _last_look(self, stalled: StreamStalled) -> Pieces:
         try:
-            reading = await self._interruptible(Interruptible(), lambda: look(self._session))
+            with self._session.begin(Interruptible(self._session.loop)):
+                try:
+                    reading = await look(self._session)
+                finally:
+                    self._session.end()
         except ServiceError:
             reading = Reading(RunStatus.GOING)
         if reading.status in {RunStatus.PENDING, RunStatus.GOING}:
@@ -265,29 +269,32 @@ class Reader:
     async def _wait(self, start: Callable[[], Awaitable[T]], *, streaming: bool = False) -> T:
         """Wait on the service for as long as the answer's deadlines allow, and for an open stream its own."""
         session = self._session
+        clock = session.clock
         seconds, name = self._limit(streaming=streaming)
         if seconds <= 0:  # a flood never suspends the reading task, so no timer could interrupt it
             raise self._late(name)
-        began = session.clock.now()
+        began = clock.now()
         try:
-            return await self._interruptible(Deadline(session.clock, seconds, lambda: self._late(name)), start)
+            with session.begin(Deadline(clock, seconds, lambda: self._late(name), session.loop)):
+                try:
+                    return await start()
+                finally:
+                    session.end()
         finally:
-            waited = session.clock.now() - began
+            waited = clock.now() - began
             self._answer_s += waited
             if not self._going:
                 self._queue_s += waited
 
-    async def _interruptible(self, scope: Interruptible, start: Callable[[], Awaitable[T]]) -> T:
-        with self._session.begin(scope):
-            try:
-                return await start()
-            finally:
-                self._session.end()
-
     def _limit(self, *, streaming: bool) -> tuple[float, str]:
         """Return how long the next wait may take, and which deadline says so."""
         deadlines = self._session.deadlines
-        limits = [(deadlines.answer - self._answer_s, "answer")]
+        left = deadlines.answer - self._answer_s
+        if streaming and self._going:  # the hot path: between two reads of a stream that flows
+            idle = deadlines.idle - (self._answer_s - self._moved_at_s)
+            if 0.0 < idle < left:
+                return idle, "idle"
+        limits = [(left, "answer")]
         if not self._going:
             limits.append((deadlines.queue - self._queue_s, "queue"))
         if streaming:

@@ -2,6 +2,7 @@
 
 Rules that live here:
 
+* The first attempt is the caller's: tenacity's machinery would cost a tenth of a short session.
 * A call whose error says ``sent=False`` never reached the service, so it may be repeated, ``create_chat`` included:
   twice.
 * Deleting is always repeated, until the cleanup's budget is spent, unless the service said that repeating is useless.
@@ -30,33 +31,30 @@ T = TypeVar("T")
 _FIRST_PAUSE_S = 0.25
 Retried = Callable[[int, BaseException], None]
 """Told the number of the attempt that failed (1 for the first) and its error."""
+_Worth = Callable[[BaseException], bool]
 
 
-async def retry_unsent(call: Callable[[], Awaitable[T]], clock: Clock, retried: Retried) -> T:
-    """Make a call; twice more where it certainly never left."""
-    return await _persist(call, clock, retried, _unsent, stop_after_attempt(2))
+async def retry_unsent(call: Callable[[], Awaitable[T]], failure: ServiceError, clock: Clock, retried: Retried) -> T:
+    """Make a call that failed again, at most twice, where it certainly never left; else raise its failure."""
+    await _pause(failure, clock, retried, _unsent)
+    return await _again(clock, retried, _unsent, stop_after_attempt(2))(call)
 
 
-async def retry_cleanup(call: Callable[[], Awaitable[T]], clock: Clock, retried: Retried) -> T:
-    """Make a call of the cleanup until it succeeds, is refused for good, or is interrupted by the end of the budget."""
-    return await _persist(call, clock, retried, _worth_repeating, stop_never)
+async def retry_cleanup(call: Callable[[], Awaitable[T]], failure: ServiceError, clock: Clock, retried: Retried) -> T:
+    """Make a failed call of the cleanup again until it succeeds, is refused for good, or its budget interrupts it."""
+    await _pause(failure, clock, retried, _worth_repeating)
+    return await _again(clock, retried, _worth_repeating, stop_never)(call)
 
 
-async def _persist(
-    call: Callable[[], Awaitable[T]],
-    clock: Clock,
-    retried: Retried,
-    worth: Callable[[BaseException], bool],
-    stop: stop_base,
-) -> T:
-    try:
-        return await call()  # outside tenacity, whose machinery costs a tenth of a short session
-    except ServiceError as error:
-        if not worth(error):
-            raise
-        retried(1, error)
+async def _pause(failure: ServiceError, clock: Clock, retried: Retried, worth: _Worth) -> None:
+    if not worth(failure):
+        raise failure
+    retried(1, failure)
     await clock.sleep(_FIRST_PAUSE_S * random.uniform(0.5, 1.5))  # noqa: S311  (jitter, no secret)
-    again = AsyncRetrying(
+
+
+def _again(clock: Clock, retried: Retried, worth: _Worth, stop: stop_base) -> AsyncRetrying:
+    return AsyncRetrying(
         sleep=clock.sleep,
         stop=stop,
         wait=wait_exponential_jitter(multiplier=_FIRST_PAUSE_S, max=5.0, jitter=_FIRST_PAUSE_S),
@@ -64,7 +62,6 @@ async def _persist(
         before_sleep=_told(lambda attempt, error: retried(attempt + 1, error)),
         reraise=True,
     )
-    return await again(call)
 
 
 def _unsent(error: BaseException) -> bool:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -74,16 +74,12 @@ async def _called(call: Awaitable[T]) -> T:
     raise Unavailable("the call was cancelled inside the adapter", code="cancelled-inside")
 
 
-def _deadline(session: Core, trigger: Trigger) -> tuple[float, Callable[[], Exception]]:
-    """Return how long a step's call may take, and the error for one that takes longer."""
-    if trigger is not Trigger.OPEN_STREAM:
-        return session.deadlines.call, lambda: _late(trigger.value, session.deadlines.call)
-    seconds = session.deadlines.first_event
-    return seconds, lambda: StreamStalled("first_event", seconds, f"the stream did not open within {seconds:g} s")
-
-
 def _late(step: str, seconds: float) -> Exception:
     return Unavailable(f"{step}: the service did not answer within {seconds:g} s", code="deadline-call")
+
+
+def _not_open(seconds: float) -> Exception:
+    return StreamStalled("first_event", seconds, f"the stream did not open within {seconds:g} s")
 
 
 async def ask_service(session: Core, trigger: Trigger, call: Callable[[Call], Awaitable[T]]) -> T:
@@ -95,17 +91,38 @@ async def ask_service(session: Core, trigger: Trigger, call: Callable[[Call], Aw
         trigger: Which step.
         call: Starts the adapter's coroutine.
     """
+    try:
+        return await _attempt(session, trigger, call)
+    except ServiceError as error:
+        failure = error
+    return await _ask_again(session, trigger, call, failure)
+
+
+async def _attempt(session: Core, trigger: Trigger, call: Callable[[Call], Awaitable[T]]) -> T:
+    deadlines = session.deadlines
+    if trigger is _OPEN_STREAM:
+        seconds, late = deadlines.first_event, lambda: _not_open(deadlines.first_event)
+    else:
+        seconds, late = deadlines.call, lambda: _late(trigger.value, deadlines.call)
+    with Deadline(session.clock, seconds, late, session.loop):
+        return await _called(call(session.call))
+
+
+_OPEN_STREAM = Trigger.OPEN_STREAM
+
+
+async def _ask_again(session: Core, trigger: Trigger, call: Callable[[Call], Awaitable[T]], failure: ServiceError) -> T:
+    """Make a call again that failed, where that makes sense."""
 
     async def attempt() -> T:
         session.call.http_request = session.call.http_status = None
-        with Deadline(session.clock, *_deadline(session, trigger)):
-            return await _called(call(session.call))
+        return await _attempt(session, trigger, call)
 
     def retried(number: int, error: BaseException) -> None:
         session.trace_retry(trigger, number, error)
 
     try:
-        return await retry_unsent(attempt, session.clock, retried)
+        return await retry_unsent(attempt, failure, session.clock, retried)
     except NotAuthenticated as error:
         refusal = error
     if not await session.engine.logins.renew(session):
@@ -124,7 +141,7 @@ async def create_chat(session: Core) -> None:
     """Create the chat; the ledger knows of it before the first byte leaves."""
     adapter, ledger = session.adapter, session.engine.ledger
     if ledger is not None:
-        with Deadline(session.clock, session.deadlines.call, ledger_is_late):
+        with Deadline(session.clock, session.deadlines.call, ledger_is_late, session.loop):
             session.hold = await ledger.intent(_entry(session))
     _failpoints.reach("create_chat.intended")
     if session.lost and ledger is not None and session.hold is not None:
@@ -300,7 +317,7 @@ async def hand_over(session: Core) -> None:
         await ledger.hand_over(hold, attempts=session.attempts, error_code=session.error_code)
 
 
-EFFECTS: Mapping[Trigger, Callable[..., Awaitable[Any]]] = MappingProxyType(
+EFFECTS: Mapping[Trigger, Callable[..., Coroutine[Any, Any, Any]]] = MappingProxyType(
     {
         Trigger.READY_COOKIES: ready_cookies,
         Trigger.CREATE_CHAT: create_chat,

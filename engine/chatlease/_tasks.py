@@ -30,9 +30,9 @@ _PASSES = 3
 """Cancellations in this many waits without any time between them come from a level-triggered scope, not a person."""
 
 
-def own_task(coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+def own_task(coroutine: Coroutine[Any, Any, T], name: str, loop: asyncio.AbstractEventLoop) -> asyncio.Task[T]:
     """Start a task that only the returned reference can cancel."""
-    task: asyncio.Task[T] = asyncio.Task(coroutine, loop=asyncio.get_running_loop(), name=name)
+    task: asyncio.Task[T] = asyncio.Task(coroutine, loop=loop, name=name)
     asyncio._unregister_task(task)  # noqa: SLF001  (documented for those who extend asyncio; see the header)
     return task
 
@@ -86,22 +86,22 @@ async def _outlast(task: asyncio.Future[Any], clock: Clock, ends: float, on_canc
 
 async def done_or_later(task: asyncio.Future[Any], clock: Clock, seconds: float | None) -> None:
     """Wait for the future, at most that long (``None``: for its end); never cancels it."""
-    if seconds is None:
-        await asyncio.wait({task})
+    if task.done():
         return
-    waiter = asyncio.get_running_loop().create_future()
+    waiter = task.get_loop().create_future()
 
     def wake(_: object = None) -> None:
         if not waiter.done():
             waiter.set_result(None)
 
-    timer = clock.call_later(max(seconds, 0), wake)
+    timer = None if seconds is None else clock.call_later(max(seconds, 0), wake)
     task.add_done_callback(wake)
     try:
         await waiter
     finally:
-        timer.cancel()
         task.remove_done_callback(wake)
+        if timer is not None:
+            timer.cancel()
 
 
 def _shielded() -> AbstractContextManager[object]:

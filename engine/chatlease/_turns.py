@@ -117,7 +117,7 @@ class Turns:
         turn = _at_hand(session, ledger)
         if turn is not None:
             return turn
-        asking = self._asking[session.id] = own_task(_take(session, ledger), "chatlease turn")
+        asking = self._asking[session.id] = own_task(_take(session, ledger), "chatlease turn", session.loop)
         asking.add_done_callback(lambda done: self._answered(session.id, done))
         with Deadline(session.clock, session.deadlines.call, ledger_is_late):
             await asyncio.wait({asking})
