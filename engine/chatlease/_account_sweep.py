@@ -159,10 +159,14 @@ class AccountSweep:
         if is_hopeless(self.settings, claim.entry, attempts, claim.at):
             await self.bury(claim, code, attempts)
             return
-        seconds = max(retry_in(self.settings, attempts), getattr(error, "retry_after_s", None) or 0.0)
+        seconds = max(retry_in(self.settings, attempts), self._asked_to_wait(error))
         self.done["failed"] += 1
         self.trace("sweep.chat.failed", claim, error_code=code, attempts=attempts, retry_in_s=round(seconds, 3))
         await self.hand_on(claim, seconds, attempts=attempts, error_code=code)
+
+    def _asked_to_wait(self, error: Exception) -> float:
+        """Return how long the service asked to be left alone; not for longer than we would leave it alone ourselves."""
+        return min(getattr(error, "retry_after_s", None) or 0.0, self.settings.longest_retry)
 
     async def bury(self, claim: Claim, code: str, attempts: int) -> None:
         """End a claim as a dead letter, to be tried once a day."""
@@ -291,7 +295,7 @@ class AccountSweep:
         self._failures += is_outage(error)
         if self._failures >= _GIVES_UP_AFTER or isinstance(error, RateLimited):
             self.over = True
-            self._pause_s = max(self._pause_s, getattr(error, "retry_after_s", None) or 0.0)
+            self._pause_s = max(self._pause_s, self._asked_to_wait(error))
 
     # -- the account --------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack, cast
 
@@ -345,21 +345,22 @@ class Engine:
         self.turns.close()
 
     async def _close_parts(self) -> None:
-        self._deafen()
+        parts = [(adapter.service, adapter.aclose) for adapter in self._adapters]
         if self.ledger is not None and self._owns_ledger:
-            await self.ledger.aclose()
-        stuck = [adapter.service for adapter in self._adapters if not await self._is_closed(adapter)]
+            parts.append(("the ledger", self.ledger.aclose))
+        stuck = [name for name, close in parts if not await self._is_closed(close)]
+        self._deafen()
         if self._trace_file is not None:
             self._trace_file.close()
         self.clock.close()
         if stuck:
-            warnings.warn(f"adapters did not close: {', '.join(stuck)}", ResourceWarning, stacklevel=2)
+            warnings.warn(f"parts of the engine did not close: {', '.join(stuck)}", ResourceWarning, stacklevel=2)
 
-    async def _is_closed(self, adapter: Adapter) -> bool:
-        """Close an adapter; one that cannot keeps neither the engine nor the other adapters open."""
+    async def _is_closed(self, close: Callable[[], Awaitable[None]]) -> bool:
+        """Close a part; one that cannot (its disk hangs, say) keeps neither the engine nor the other parts open."""
         try:
             with Deadline(self.clock, self.deadlines.grace, TimeoutError):
-                await adapter.aclose()
+                await close()
         except Exception:  # noqa: BLE001  (whatever an adapter does wrong)
             return False
         return True

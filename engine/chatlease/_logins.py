@@ -20,6 +20,7 @@ from .adapter import Credential, CredentialProvider, Login
 if TYPE_CHECKING:
     from ._core import Core
 
+_KEPT = 10_000
 _Key: TypeAlias = tuple[str, str, str | None]
 
 
@@ -50,6 +51,7 @@ class Logins:
         if session.credential is not None:
             return _named(session.account, session.credential)
         key = _key(session)
+        self._forget_some()
         async with self._locks[key]:
             if key not in self._cached:
                 self._cached[key] = _named(session.account, await self._ask(session, None))
@@ -79,6 +81,13 @@ class Logins:
             return False
         session.log_in(login)
         return True
+
+    def _forget_some(self) -> None:
+        """Forget the logins that were found first: a bot that serves anybody must not grow for ever."""
+        while len(self._locks) > _KEPT and not next(iter(self._locks.values())).locked():
+            key = next(iter(self._locks))
+            del self._locks[key]
+            self._cached.pop(key, None)
 
     async def _ask(self, session: Core, rejected: Credential | None) -> Credential:
         if session.account is not None:

@@ -38,7 +38,7 @@ from .errors import (
     UsageError,
 )
 from .events import Reading, RunStatus
-from .ledger import Entry
+from .ledger import Entry, Ledger
 
 if TYPE_CHECKING:
     from ._core import Core
@@ -127,7 +127,22 @@ async def _ask_again(session: Core, trigger: Trigger, call: Callable[[Call], Awa
         refusal = error
     if not await session.engine.logins.renew(session):
         raise refusal
+    await _intend_again(session)
     return await attempt()
+
+
+async def _intend_again(session: Core) -> None:
+    """A chat is written down with the login that creates it, which may have become another one."""
+    ledger, hold = session.engine.ledger, session.hold
+    if session.create is Create.CREATED or ledger is None or hold is None:
+        return
+    ledger.absent(hold)
+    await _intend(session, ledger)
+
+
+async def _intend(session: Core, ledger: Ledger) -> None:
+    with Deadline(session.clock, session.deadlines.call, ledger_is_late, session.loop):
+        session.hold = await ledger.intent(_entry(session))
 
 
 async def ready_cookies(session: Core) -> None:
@@ -141,8 +156,7 @@ async def create_chat(session: Core) -> None:
     """Create the chat; the ledger knows of it before the first byte leaves."""
     adapter, ledger = session.adapter, session.engine.ledger
     if ledger is not None:
-        with Deadline(session.clock, session.deadlines.call, ledger_is_late, session.loop):
-            session.hold = await ledger.intent(_entry(session))
+        await _intend(session, ledger)
     _failpoints.reach("create_chat.intended")
     if session.lost and ledger is not None and session.hold is not None:
         # Sent now, it could take effect long after its deadline, when nobody looks for it any more.

@@ -394,6 +394,22 @@ def test_what_a_service_named_cannot_steer_the_terminal(book: Book) -> None:
     assert not {"\x1b", "\x07"} & set(run_on(book.service, "ledger").out)
 
 
+def test_a_line_in_a_chats_id_is_no_line_of_ours(book: Book) -> None:
+    entry = book.orphan("chat-1\nentry forgotten")
+    shown = run_on(book.service, "ledger", "forget", entry, "--yes")
+    assert "chat-1 entry forgotten of fake" in shown.err + shown.out
+
+
+def test_a_long_table_is_cut_and_says_so(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatlease._cli._ledger._ROWS", 2)
+    for _ in range(5):
+        book.orphan("chat")
+    shown = run_on(book.service, "ledger")
+    assert "and 3 more" in shown.err
+    assert shown.out.count("entry-") == 2
+    assert "open 5" in shown.out
+
+
 def test_ids_are_shown_as_long_as_they_must_be() -> None:
     def entries(*ids: str) -> list[Entry]:
         return [Entry(id=each, service="", origin="", account="") for each in ids]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 from pathlib import Path
 
@@ -171,6 +172,50 @@ async def test_holders_on_another_host_are_judged_by_their_lease(tmp_path: Path)
     assert _holders.is_over(tmp_path, "another-host", "x") is None
     assert _holders.is_over(tmp_path, _holders.HOST, "") is None
     assert _holders.is_over(tmp_path, _holders.HOST, "missing") is None
+
+
+@pytest.mark.parametrize(
+    ("mark", "ours", "trusted"),
+    [
+        ("one boot-1", "one boot-1", True),
+        ("one boot-1", "two boot-1", True),  # a container that was started again
+        ("one boot-1", "one boot-2", True),  # a machine that was
+        ("one boot-1", "two boot-2", False),
+        ("one", "one boot-1", True),  # written by an older version
+        ("one", "two boot-1", False),
+        ("one boot-1", "two", False),
+        ("one", "two", False),
+    ],
+)
+def test_a_lock_tells_on_the_same_host_or_the_same_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str, ours: str, trusted: bool
+) -> None:
+    (tmp_path / "lock").touch()
+    monkeypatch.setattr(_holders, "HOST", ours)
+    assert _holders.is_over(tmp_path, mark, "lock") is (True if trusted else None)
+
+
+def test_a_holder_is_marked_with_its_host_and_its_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_holders, "_BOOT_ID", tmp_path / "boot_id")
+    assert _holders._this_host() == socket.gethostname()
+    (tmp_path / "boot_id").write_text("boot-1\n")
+    assert _holders._this_host() == f"{socket.gethostname()} boot-1"
+
+
+async def test_who_is_dead_by_its_lease_leaves_no_lock_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, clock, here = tmp_path / "ledger", ManualClock(), _holders.HOST
+    monkeypatch.setattr(_holders, "HOST", "elsewhere")
+    async with opened(Apart(path, clock=ManualClock())) as other:
+        lock = tmp_path / "ledger.holders" / store_of(other).lease.holder
+        monkeypatch.setattr(_holders, "HOST", here)
+        async with opened(Apart(path, clock=clock)) as ledger:
+            assert await ledger.reap() == 0
+            for _ in range(4):
+                assert lock.exists()
+                await clock.advance(16.0)
+                await beat(ledger)
+            assert not lock.exists()
+            assert rows(path, "SELECT count(*) FROM holders WHERE state = 'dead'") == [(1,)]
 
 
 def test_a_dead_holder_never_lives_again() -> None:

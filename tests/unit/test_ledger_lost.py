@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from chatlease import Engine, SqliteLedger
+from chatlease._cli._ledgers import peek
 from chatlease._ledger import _connection, _holders
 from chatlease._ledger._file import LedgerFile
-from chatlease.errors import Unavailable
+from chatlease.errors import LedgerUnavailable, Unavailable
 from chatlease.ledger import EntryState
 from chatlease.testing import FakeService, ManualClock
 from tests.unit.ledger_kit import (
@@ -44,6 +51,10 @@ def _overwrite(path: Path, faults: Faults) -> None:
 
 def _aside(path: Path) -> list[Path]:
     return sorted(each for each in path.parent.glob(f"{path.name}.corrupt-*") if each.name[-4:] not in {"-wal", "-shm"})
+
+
+def _all_in(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir())
 
 
 async def test_a_corrupt_file_is_set_aside_and_what_is_known_written_again(tmp_path: Path, faults: Faults) -> None:
@@ -108,8 +119,10 @@ async def test_a_disk_whose_syncs_go_on_failing_is_not_filled_with_files(tmp_pat
 
 
 async def test_what_happens_at_the_start_is_told_to_the_first_who_listens(tmp_path: Path) -> None:
-    """A file that is no database: set aside, and the event reaches the engine's hooks though it came before them."""
+    """A ledger that is no database any more: set aside; the event reaches the engine's hooks though it came before."""
     path = tmp_path / "ledger"
+    async with opened(SqliteLedger(path, liveness="lease")):
+        pass
     path.write_bytes(b"this is no database at all, but long enough to be taken for one. " * 100)
     seen: list[str] = []
     async with (
@@ -127,6 +140,8 @@ async def test_what_happens_at_the_start_is_told_to_the_first_who_listens(tmp_pa
 
 async def test_a_loss_is_noted_once_for_every_account_by_all_processes(tmp_path: Path) -> None:
     path = tmp_path / "ledger"
+    async with opened(SqliteLedger(path)):
+        pass
     path.write_bytes(b"no database " * 1000)
     async with opened(Apart(path)) as first, opened(Apart(path)) as second:
         for ledger in (first, second, first):
@@ -166,6 +181,104 @@ async def test_a_file_that_is_removed_or_replaced_is_noticed_at_the_next_write(
         await bot.works()
     assert rows(path, "PRAGMA integrity_check") == [("ok",)]
     assert rows(path, "SELECT count(*) FROM entries WHERE state = 'settled'") == [(4,)]
+
+
+async def test_a_backup_that_knows_our_holder_is_another_file_all_the_same(tmp_path: Path) -> None:
+    """It may hold older states of our chats, and chats that are gone: what this process knows goes over them."""
+    path = tmp_path / "ledger"
+    async with bot_on(path) as bot:
+        held, gone = await bot.ledger.intent(new_entry()), await bot.ledger.intent(new_entry())
+        left, claimed = await bot.ledger.intent(new_entry()), await bot.ledger.intent(new_entry())
+        await bot.ledger.hand_over(claimed, attempts=1, error_code="x")
+        with closing(sqlite3.connect(path)) as db, closing(sqlite3.connect(tmp_path / "backup")) as backup:
+            db.backup(backup)
+        (claim,) = await bot.ledger.claim([ACCOUNT], 1)
+        await bot.ledger.bound(held, "chat-held")
+        await bot.ledger.bound(left, "chat-left")
+        await bot.ledger.hand_over(left, attempts=1, error_code="http-503")
+        bot.ledger.settled(gone)
+        assert len(await bot.ledger.open_entries()) == 4
+        (tmp_path / "backup").rename(path)
+        found = {each.id: each for each in await bot.ledger.open_entries()}
+        assert bot.news.events == [("ledger.quarantined", {"error_code": "removed"})]
+        assert (found[held.entry].chat, found[held.entry].alive) == ("chat-held", True)
+        assert (found[left.entry].chat, found[left.entry].alive) == ("chat-left", False)
+        assert (found[gone.entry].orphaned, found[gone.entry].alive) == (True, False)
+        assert (found[bot.session.id].chat, found[bot.session.id].alive) == (bot.session.chat, True)
+        bot.ledger.settled(claim.hold)
+        bot.ledger.settled(held)
+        await bot.finishes()
+        remaining = {each.id for each in await bot.ledger.open_entries() if not each.id.startswith("lost-")}
+        assert remaining == {left.entry, gone.entry}
+    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+async def test_a_file_that_is_emptied_is_another_one(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    async with bot_on(path) as bot:
+        os.truncate(path, 0)
+        assert bot.session.id in {each.id for each in await bot.ledger.open_entries()}
+        assert bot.news.events == [("ledger.quarantined", {"error_code": "removed"})]
+        await bot.finishes()
+        await bot.works()
+    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+@pytest.mark.parametrize("kind", ["text", "tables", "meta", "version", "empty meta"])
+async def test_what_was_never_a_ledger_is_refused_and_left_as_it_is(tmp_path: Path, kind: str) -> None:
+    """However often it is tried: nothing is written, moved or made beside it."""
+    path = tmp_path / "bot.db"
+    if kind == "text":
+        path.write_bytes(b'{"my": "settings"}' * 500)
+    else:
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("CREATE TABLE entries(a)" if kind == "tables" else "CREATE TABLE meta(key, value)")
+            if kind == "meta":
+                db.execute("ALTER TABLE meta RENAME COLUMN value TO text")
+            if kind == "version":
+                db.execute("INSERT INTO meta VALUES('schema_version', 'ours')")
+            db.commit()
+    before = path.read_bytes()
+    for _ in range(2):
+        with pytest.raises(LedgerUnavailable, match="no ledger") as caught:
+            await SqliteLedger(path).open()
+        assert "CHATLEASE_LEDGER=sqlite:///PATH" in caught.value.hint
+        with pytest.raises(LedgerUnavailable, match="no ledger"):
+            peek(path)
+    assert path.read_bytes() == before
+    assert _all_in(tmp_path) == [path]
+
+
+async def test_the_log_of_somebody_elses_database_is_not_played_into_it(tmp_path: Path) -> None:
+    """As its program left it when it was killed."""
+    path = tmp_path / "bot.db"
+    with closing(sqlite3.connect(tmp_path / "running")) as db:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("CREATE TABLE users(name)")
+        for suffix in ("", "-wal"):
+            shutil.copy(tmp_path / f"running{suffix}", f"{path}{suffix}")
+    log = tmp_path / "bot.db-wal"
+    before = [path.read_bytes(), log.read_bytes()]
+    with pytest.raises(LedgerUnavailable, match="no ledger"):
+        await SqliteLedger(path).open()
+    assert [path.read_bytes(), log.read_bytes()] == before
+    assert rows(path, "SELECT count(*) FROM users") == [(0,)]
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+async def test_what_is_no_regular_file_is_neither_opened_nor_moved(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    """A pipe with nobody at its other end would block whoever opens it."""
+    path = tmp_path / "ledger"
+    make(path)
+    async with asyncio.timeout(20):
+        with pytest.raises(LedgerUnavailable, match=r"no regular file|Is a directory"):
+            await SqliteLedger(path).open()
+        with pytest.raises(LedgerUnavailable, match=r"no regular file|eisdir"):
+            await asyncio.to_thread(peek, path)
+    assert not path.is_file()
+    assert _all_in(tmp_path) == [path]
 
 
 async def test_what_was_claimed_is_written_again_too(tmp_path: Path) -> None:

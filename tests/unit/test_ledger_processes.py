@@ -16,10 +16,12 @@ import pytest
 from chatlease import SqliteLedger
 from chatlease._ledger import _holders
 from chatlease._ledger._schema import SCHEMA_VERSION
+from chatlease.errors import LedgerUnavailable
 from chatlease.testing import ManualClock
 from tests.unit.ledger_kit import (
     ACCOUNT,
     Apart,
+    Faults,
     ended,
     faults,
     new_entry,
@@ -272,6 +274,23 @@ async def test_a_killed_process_is_dead_at_once(tmp_path: Path) -> None:
         assert claim.entry.chat == "chat-theirs"
         assert rows(path, f"SELECT state FROM holders WHERE id = '{holder}'") == [("dead",)]
         assert not (tmp_path / "ledger.holders" / holder).exists()
+
+
+async def test_a_lock_file_is_removed_when_the_death_is_durable(tmp_path: Path, faults: Faults) -> None:
+    """Not before: a holder that is not declared dead after all could be told dead only by its lease."""
+    path = tmp_path / "ledger"
+    async with opened(SqliteLedger(path, lease=600.0)) as ledger:
+        with _holder(path) as (process, holder):
+            process.kill()
+            process.wait(30)
+        lock = tmp_path / "ledger.holders" / holder
+        with faults.failing("SQLITE_FULL"), pytest.raises(LedgerUnavailable):
+            await ledger.reap()
+        assert lock.exists()
+        await ledger.intent(new_entry())
+        assert lock.exists()
+        assert await ledger.reap() == 1
+        assert not lock.exists()
 
 
 async def test_a_stopped_process_is_not_dead_though_its_lease_has_run_out(tmp_path: Path) -> None:

@@ -125,9 +125,10 @@ def test_the_file_system_of_a_folder_is_found(lines: list[str], kind: str) -> No
     assert kind_of_mount(Path("/srv/my bot"), lines) == kind
 
 
-def test_a_network_file_system_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["nfs4", "virtiofs"])
+def test_a_network_file_system_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str) -> None:
     mounts = tmp_path / "mounts"
-    mounts.write_text(f"srv:/x {tmp_path} nfs4 rw 0 0\n")
+    mounts.write_text(f"srv:/x {tmp_path} {kind} rw 0 0\n")
     monkeypatch.setattr("chatlease._ledger._place._MOUNTS", mounts)
     with pytest.raises(LedgerUnavailable, match="network file system"):
         refuse_network(tmp_path)

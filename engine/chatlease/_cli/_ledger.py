@@ -30,6 +30,8 @@ from ._program import Program
 from ._show import Screen, age, print_json, printable
 
 _SHORTEST = 8
+_ROWS = 500
+"""So many entries are shown as a table: one of 50,000 rows takes a minute, and nobody reads it."""
 _CHAT_LENGTH = 12
 _FOLDED = frozenset({"service", "account", "error"})
 _WIDTH = 200
@@ -148,7 +150,7 @@ def _in_use(entry: Entry) -> UsageError:
 
 
 def _loss(entry: Entry) -> str:
-    chat = f"chat {entry.chat}" if entry.chat else "a chat whose id was never learned"
+    chat = f"chat {' '.join(entry.chat.split())}" if entry.chat else "a chat whose id was never learned"
     return (
         f"{chat} of {entry.service} at {entry.origin}, account {entry.account}, may still exist;"
         " once its entry is forgotten nothing will ever delete it"
@@ -232,7 +234,9 @@ def _show(seen: _ledgers.Glance, kind: Kind) -> None:
     shown = [entry for entry in seen.entries if _IS[kind](entry)]
     if shown:
         console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _WIDTH)
-        console.print(_table(shown, length_of_ids(seen.entries)))
+        console.print(_table(shown[:_ROWS], length_of_ids(seen.entries)))
+        if len(shown) > _ROWS:
+            screen.note(f"and {len(shown) - _ROWS} more; --json shows all, --state fewer")
 
 
 def _table(entries: Sequence[Entry], length: int) -> Table:

@@ -5,6 +5,7 @@ Rules that live here:
 * Looking makes no file where there is none: no file is no entries.
 * Looking never hurts: a damaged file is reported and left as it is (opening it for writing would set it aside), and a
   file that cannot be written is shown as it was last written.
+* What is no regular file is not opened: a pipe would block for ever.
 * The address of a ledger is not shown, for it may hold a password; the path of a file is.
 """
 
@@ -20,6 +21,7 @@ from urllib.parse import quote
 
 from chatlease._ledger import SqliteLedger
 from chatlease._ledger._faults import code_of, is_lost
+from chatlease._ledger._place import ANOTHER_FILE, refuse_irregular
 from chatlease._ledger._schema import SCHEMA_VERSION
 from chatlease._ledger._statements import Statements
 from chatlease._settings import DEFAULT, chosen_ledger
@@ -129,19 +131,20 @@ def peek(path: Path) -> Peek:
         if not list(db.execute("SELECT 1 FROM sqlite_master LIMIT 1")):
             return Peek(0, ())
         meta: dict[str, str] = dict(list(db.execute("SELECT key, value FROM meta")))
-        version = int(meta.get("schema_version", 0))
+        version = int(str(meta.get("schema_version", "")))
         if int(meta.get("min_reader", 0)) > SCHEMA_VERSION:
             return Peek(version, None)
-        return Peek(version, Statements(db, 0.0).open_entries() if version else ())
+        return Peek(version, Statements(db, 0.0).open_entries())
 
 
 @contextmanager
 def _reading(path: Path) -> Generator[sqlite3.Connection]:
     try:
+        refuse_irregular(path)
         with closing(_connected(path)) as db:
             yield db
             return
-    except (sqlite3.Error, ValueError) as error:
+    except (sqlite3.Error, OSError, ValueError) as error:
         failure = _unreadable(path, error)
     raise failure
 
@@ -165,6 +168,8 @@ def _tried(address: str) -> sqlite3.Connection:
 
 
 def _unreadable(path: Path, error: Exception) -> LedgerUnavailable:
+    if is_lost(error) and not path.with_name(f"{path.name}.holders").is_dir():
+        return LedgerUnavailable(f"{path} is no ledger, or a damaged one ({code_of(error)})", hint=ANOTHER_FILE)
     if is_lost(error):
         return LedgerUnavailable(
             f"the ledger {path} is damaged ({code_of(error)})",

@@ -14,6 +14,7 @@ Rules that live here:
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable, Collection
 from typing import Any, TypeAlias
 
@@ -58,12 +59,19 @@ class Waiter:
         elif self.error is None:
             self.future.set_result(self.result)
         else:
-            self.future.set_exception(self.error)
+            self.future.set_exception(_apart(self.error))
 
     def lapse(self) -> None:
         """Undo what was done for somebody who is gone."""
         if self._undo is not None and self.error is None and self.result is not None:
             self._undo(self.result)
+
+
+def _apart(error: Exception) -> Exception:
+    """Return an error of a waiter's own: notes and frames of one caller are no business of another's."""
+    own = copy.copy(error)
+    own.__cause__ = error.__cause__
+    return own
 
 
 class Batch:

@@ -5,8 +5,9 @@ Rules that live here:
 * Write-ahead log, ``synchronous=FULL`` (and ``fullfsync``, which only macOS knows), both read back: a build of SQLite
   may have other defaults, and a file system may refuse the log.
 * Every transaction begins as a writing one: a reading one that begins to write can fail at once, whatever the time-out.
-* A file that was deleted or replaced under an open connection goes on taking writes silently, so the file at the path,
-  and its log, are compared with ours before every transaction.
+* A file that was deleted, emptied or replaced under an open connection goes on taking writes silently, so the file at
+  the path, and its log, are compared with ours before every transaction.
+* A database of somebody else's, one with tables but without our `meta`, is looked at and never written.
 * A log that belongs to a file which is gone would be played back into the next file of that name: it goes too.
 * SQLite removes the log by its name when the last connection is closed, having looked a moment before whether the file
   is still there. So no connection is closed while another process moves the files.
@@ -21,11 +22,12 @@ import threading
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
+from urllib.parse import quote
 
 from chatlease.errors import LedgerUnavailable
 
 from . import _holders, _schema
-from ._place import prepare
+from ._place import ANOTHER_FILE, prepare
 from ._statements import Statements
 
 BUSY_S = 10.0
@@ -82,11 +84,14 @@ class Connection:
                 hint="Use a newer Python, or give the promise up with CHATLEASE_LEDGER=none.",
             )
         prepare(path)
+        if not folder.is_dir():
+            _look_first(path)
         self._path = path
         self._folder = folder
         self._db = connect(path)
         try:
             self.identity = identity_of(path)
+            _refuse_foreign(self._db, path)
             _schema.refuse_newer(self._db)
             _configure(self._db)
             _schema.migrate(self._db)
@@ -110,14 +115,19 @@ class Connection:
 
     def is_current(self) -> bool:
         """Say whether the file at the path, and its log, are still those that are open."""
-        log = identity_of(_beside(self._path, _ASIDE[0]))
-        return identity_of(self._path) == self.identity and log == self._aside[0]
+        try:
+            found = os.stat(self._path)  # noqa: PTH116  (see `identity_of`)
+        except OSError:
+            return False
+        ours = found.st_size > 0 and (found.st_dev, found.st_ino) == self.identity
+        return ours and identity_of(_beside(self._path, _ASIDE[0])) == self._aside[0]
 
     def close(self) -> None:
         """Let go of the file."""
         with contextlib.ExitStack() as alone, contextlib.suppress(sqlite3.Error):
-            with contextlib.suppress(OSError):
-                alone.enter_context(_holders.exclusively(self._folder))
+            if self._folder.is_dir():  # else nobody moves anything, and a file that is no ledger gets no such folder
+                with contextlib.suppress(OSError):
+                    alone.enter_context(_holders.exclusively(self._folder))
             self._db.close()
 
     def clear_away(self) -> None:
@@ -126,6 +136,33 @@ class Connection:
             path = _beside(self._path, suffix)
             if identity is not None and identity_of(path) == identity:
                 path.unlink(missing_ok=True)
+
+
+def _look_first(path: Path) -> None:
+    """Refuse somebody else's database by a reading connection: a writing one would play its log into it at the end."""
+    with (
+        contextlib.suppress(sqlite3.OperationalError),
+        contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as db,
+    ):
+        _refuse_foreign(db, path)
+
+
+def _refuse_foreign(db: Db, path: Path) -> None:
+    names = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+    if names and not ("meta" in names and _has_version(db)):
+        raise LedgerUnavailable(f"{path} is a database, but no ledger; it is left as it is", hint=ANOTHER_FILE)
+
+
+def _has_version(db: Db) -> bool:
+    try:
+        ((version,),) = db.execute("SELECT value FROM meta WHERE key = 'schema_version'")
+        return int(version) > 0
+    except (TypeError, ValueError):
+        return False
+    except sqlite3.OperationalError as error:  # other columns
+        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+            raise
+        return False
 
 
 def _configure(db: Db) -> None:

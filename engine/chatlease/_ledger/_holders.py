@@ -6,7 +6,9 @@ Rules that live here:
   ends, at once; no clock is involved. A stopped process still holds it.
 * The file is locked before the holder is written into the ledger, so a holder whose file can be locked is dead.
 * A forked child shares its parent's lock; it closes its descriptor and takes a holder of its own.
-* Where there is no such file (another host, no `flock`), only the lease counts.
+* A lock tells where the host has our name, or the kernel is the one that we run on: a container has a new name after
+  each start.
+* Where there is no such file, or no such lock (another host, no `flock`), only the lease counts.
 * The same kind of lock, on the folder itself, keeps processes apart while a ledger's files are moved.
 """
 
@@ -24,10 +26,20 @@ try:
 except ImportError:  # Windows: leases only
     fcntl = None  # type: ignore[assignment]
 
-HOST = socket.gethostname()
-"""Name of this host, as holders are marked with it."""
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TRIES = 500
 _PAUSE_S = 0.01
+
+
+def _this_host() -> str:
+    boot = ""
+    with contextlib.suppress(OSError):
+        boot = _BOOT_ID.read_text().strip()
+    return f"{socket.gethostname()} {boot}".rstrip()
+
+
+HOST = _this_host()
+"""Name of this host and, where there is one, id of its kernel's start: holders are marked with it."""
 
 
 class HolderLock:
@@ -66,7 +78,7 @@ def locks_work() -> bool:
 
 def is_over(folder: Path, host: str, lock: str) -> bool | None:
     """Say whether a holder's process has ended; ``None`` when its lock cannot tell."""
-    if not lock or host != HOST or fcntl is None:
+    if not lock or not _is_here(host) or fcntl is None:
         return None
     try:
         file = os.open(folder / lock, os.O_RDWR | os.O_CLOEXEC)
@@ -80,6 +92,13 @@ def is_over(folder: Path, host: str, lock: str) -> bool | None:
         return True
     finally:
         os.close(file)
+
+
+def _is_here(host: str) -> bool:
+    """Say whether a mark is of this host; older ones are its name alone."""
+    name, _, boot = host.partition(" ")
+    our_name, _, our_boot = HOST.partition(" ")
+    return name == our_name or (boot != "" and boot == our_boot)
 
 
 def forget(folder: Path, lock: str) -> None:

@@ -62,11 +62,9 @@ class Kept:
         self._held.clear()
 
     def restore(self, statements: Statements, holder: str, now: float) -> None:
-        """Write everything into a new file."""
+        """Write everything into a new file, or into an old copy, which may have older states of it."""
         statements.note_loss(now)
-        mine = [(entry, holder, epoch) for entry, epoch in self._held.values()]
-        left = [(entry, None, 0) for entry in self._left.values()]
-        statements.restore([*mine, *left], now)
+        statements.restore(holder, self._held.values(), self._left.values(), now)
         self._suspect(statements, self._accounts, now)
 
     def suspect(self, statements: Statements, batch: Batch, now: float) -> None:

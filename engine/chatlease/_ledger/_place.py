@@ -3,6 +3,7 @@
 Rules that live here:
 
 * Folder 0700 and file 0600, when we make them; what is there already keeps its modes.
+* Only a regular file is opened, written or moved: never a pipe, which would block, and never a device.
 * SQLite's write-ahead log needs memory shared between processes, which network file systems do not have: refused.
 * Whatever is wrong here is a `LedgerUnavailable` that names the ways out.
 """
@@ -10,7 +11,9 @@ Rules that live here:
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,7 +21,11 @@ import platformdirs
 
 from chatlease.errors import LedgerUnavailable
 
-_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "fuse.sshfs", "glusterfs", "lustre"})
+_NETWORK = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "afs", "ceph", "fuse.sshfs", "glusterfs", "lustre"}
+)
+ANOTHER_FILE = "Name another file by CHATLEASE_LEDGER=sqlite:///PATH."
+"""The way out of a path that is no ledger's."""
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
 _MOUNTS = Path("/proc/self/mounts")
 
@@ -38,6 +45,7 @@ def prepare(path: Path) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         refuse_network(path.parent)
+        refuse_irregular(path)
         _touch(path)
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -58,6 +66,23 @@ def _touch(path: Path) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def refuse_irregular(path: Path) -> None:
+    """
+    Raise `LedgerUnavailable` for what is there and no regular file; it is not opened.
+
+    Raises:
+        OSError: It cannot be asked, or is a folder.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise LedgerUnavailable(f"the ledger {path} is no regular file", hint=ANOTHER_FILE)
 
 
 def refuse_network(folder: Path) -> None:

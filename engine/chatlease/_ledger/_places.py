@@ -37,7 +37,7 @@ class _Place:
 
     def take(self, entry: str, runs: int | None, window_s: float, now: float) -> Turn:
         if runs is not None:
-            if now - self.began_at >= window_s or self.used == 0:
+            if self.used == 0 or not 0 <= now - self.began_at < window_s:  # below 0: the clock was set back
                 self.began_at, self.used = now, 0
             if self.used >= runs:
                 return Turn(taken=False, wait_s=self.began_at + window_s - now)
@@ -56,6 +56,7 @@ class Places:
         self._places: dict[Account, _Place] = {}
         self._accounts: dict[str, Account] = {}
         self._waiting: dict[Account, dict[str, str]] = {}
+        self._fresh: dict[Account, _Place] = {}
         self._looked_at = 0.0
         self._guard = threading.Lock()
 
@@ -94,7 +95,8 @@ class Places:
             if not free or (place is not None and (place.wanted or place.users)):
                 return Turn(taken=False)
             if place is None:
-                place = self._places[account] = _Place(ticket, *statements.budget(account, now), now)
+                place = self._fresh[account] = _Place(ticket, *statements.budget(account, now), now)
+                self._places[account] = place
             turn = place.take(entry, runs, window_s, now)
             if turn.taken:
                 self._waits_no_more(account, entry)
@@ -146,10 +148,21 @@ class Places:
                 place.wanted = place.wanted or place.ticket in wanted
             return self._leave({account: p for account, p in self._places.items() if p.is_to_be_left(now)})
 
-    def clear(self) -> list[str]:
-        """Forget everything, for the file or the holder is another one; returns the tickets."""
+    def confirm(self) -> None:
+        """Take note that what was written is durable."""
+        self._fresh.clear()
+
+    def undo(self) -> list[str]:
+        """Take note that what was to be written was not; returns tickets that are to be given up, if they are there."""
         with self._guard:
-            return self._leave(dict(self._places))
+            fresh, self._fresh = self._fresh, {}
+            return self._leave({account: p for account, p in fresh.items() if self._places.get(account) is p})
+
+    def clear(self) -> None:
+        """Forget everything: the file, or the holder, is another one, and has none of our tickets."""
+        with self._guard:
+            self._fresh.clear()
+            self._places.clear()
 
     def _waits_no_more(self, account: Account, entry: str) -> str:
         waiting = self._waiting.get(account, {})

@@ -5,6 +5,8 @@ Rules that live here:
 * One whose lock file is free is dead; one whose file is locked is not, whatever its lease says.
 * Where no lock can tell, a holder is dead when its lease ran out *and* we have watched that same lease for its whole
   length by our own monotonic clock: a jump of the wall clock ends nobody.
+* A lock file is removed when the death is durable, not before: else a transaction that fails would leave a dead holder
+  of which no lock tells.
 """
 
 from __future__ import annotations
@@ -33,6 +35,17 @@ class Reaper:
         self._lease = lease
         self._now = now
         self._watched: dict[str, tuple[float, float]] = {}
+        self._ended: list[str] = []
+
+    def begin(self) -> None:
+        """Take note that a transaction begins; what one before it found, if it failed, is found again."""
+        self._ended.clear()
+
+    def confirm(self) -> None:
+        """Take note that the transaction is durable: the lock files of the dead are removed."""
+        for lock in self._ended:
+            _holders.forget(self._folder, lock)
+        self._ended.clear()
 
     def reap(self, statements: Statements, now: float, mine: Lease) -> int:
         """Declare those dead that are; return how many."""
@@ -45,11 +58,13 @@ class Reaper:
         over = _holders.is_over(self._folder, other.host, other.lock)
         if over:
             buried = statements.bury(other.id, now)
-            _holders.forget(self._folder, other.lock)
-            return buried
-        if over is None and self._ran_out(other, now):
-            return statements.bury(other.id, now, other.lease_until)
-        return False
+        elif over is None and self._ran_out(other, now):
+            buried = statements.bury(other.id, now, other.lease_until)
+        else:
+            return False
+        if buried and other.lock:
+            self._ended.append(other.lock)
+        return buried
 
     def _ran_out(self, other: Other, now: float) -> bool:
         seen, since = self._watched.get(other.id, (None, 0.0))

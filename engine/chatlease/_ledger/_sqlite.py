@@ -9,7 +9,6 @@ Rules that live here:
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -60,6 +59,8 @@ class SqliteLedger:
         self._terms = Terms(lease, horizon, keep, liveness)
         self._clock = clock
         self._store: Store | None = None
+        self._opening = 0
+        self._is_open = False
 
     @classmethod
     def from_url(cls, url: str) -> SqliteLedger:
@@ -98,18 +99,25 @@ class SqliteLedger:
         """
         if self._store is None or self._store.abandoned:
             self._store = _stores.store_of(self.path, self._terms, self._clock)
+            self._is_open = False
+        self._opening += 1
         try:
             await self._run(lambda statements, now, lease: None)
+            self._is_open = True
         except BaseException:
-            await self.aclose()
+            if self._opening == 1 and not self._is_open:  # else another engine uses it
+                await self.aclose()
             raise
+        finally:
+            self._opening -= 1
 
     async def aclose(self) -> None:
         """Make everything durable and let go of the file, once its last user in this process has; see the contract."""
         store, self._store = self._store, None
-        if store is not None and not store.abandoned:
-            loop = asyncio.get_running_loop()
-            await asyncio.shield(loop.create_task(asyncio.to_thread(_stores.release, store)))
+        if store is not None and not store.abandoned and _stores.release(store):
+            ended = Waiter()
+            store.end(ended)
+            await ended.future
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """See `chatlease.ledger.Ledger`."""

@@ -30,6 +30,11 @@ _ENTRY = f"""
     intent_at, create_deadline, next_try_at, orphaned_at,
     {_PARKED})
 """
+_RESTORE = (
+    "INSERT INTO entries(id, service, origin, account, state, chat, orphaned, orphaned_at, attempts, error_code,"
+    " intent_at, create_deadline, holder, epoch, next_try_at) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT(id) DO UPDATE SET"
+)
 _PURGED_AT_ONCE = 1000
 
 Key: TypeAlias = tuple[str, str, int]
@@ -133,9 +138,11 @@ class Statements:
         noted = self._db.executemany(
             "INSERT INTO entries(id, service, origin, account, holder, intent_at, next_try_at, create_deadline, state)"
             " VALUES(?, ?, ?, ?, ?, ?, ?, ?, 'intent') ON CONFLICT(id) DO UPDATE SET state = 'intent',"
-            " holder = excluded.holder, intent_at = excluded.intent_at, next_try_at = excluded.next_try_at,"
+            " account = excluded.account, holder = excluded.holder, intent_at = excluded.intent_at,"
+            " next_try_at = excluded.next_try_at,"
             " create_deadline = excluded.create_deadline, settled_at = NULL WHERE state = 'absent'",
-            [(*who, at, at, at + self._horizon) for *who, at in entries],
+            # Due at once when its holder dies, whatever becomes of the clock meanwhile.
+            [(*who, at, 0.0, at + self._horizon) for *who, at in entries],
         )
         if noted.rowcount != len(entries):
             raise LedgerUnavailable("the ledger has an entry of that id already", hint="Every session has its own id.")
@@ -170,13 +177,33 @@ class Statements:
             (attempts, error_code, now + retry_in_s, int(dead), now, *hold),
         )
 
-    def restore(self, holds: Iterable[tuple[Entry, str | None, int]], now: float) -> None:
-        """Write entries again that a lost file held, from memory, with the holder and the epoch of each."""
+    def restore(self, holder: str, held: Iterable[tuple[Entry, int]], left: Iterable[Entry], now: float) -> None:
+        """
+        Write entries again that a lost file held, from memory; the file may be an old copy that has some of them.
+
+        Args:
+            holder: Ours. Whatever else the file says that it holds, it has let go of.
+            held: What it holds, with the epoch of each; nobody knows better, but who claimed it since.
+            left: What was left to the sweepers; they may know better, except for a chat of which they know nothing.
+            now: The time.
+        """
+        self._db.execute(
+            "UPDATE entries SET holder = NULL, orphaned = 1, orphaned_at = CASE orphaned_at WHEN 0 THEN ? ELSE"
+            f" orphaned_at END WHERE holder = ? AND {_OPEN}",
+            (now, holder),
+        )
         self._db.executemany(
-            "INSERT OR IGNORE INTO entries(id, service, origin, account, state, chat, orphaned, orphaned_at, attempts,"
-            " error_code, intent_at, create_deadline, holder, epoch, next_try_at)"
-            " VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [(*_row(entry), holder, epoch, now) for entry, holder, epoch in holds],
+            f"{_RESTORE} state = excluded.state, chat = excluded.chat, orphaned = excluded.orphaned, dead = 0,"
+            " orphaned_at = excluded.orphaned_at, attempts = excluded.attempts, error_code = excluded.error_code,"
+            " intent_at = excluded.intent_at, create_deadline = excluded.create_deadline, holder = excluded.holder,"
+            " epoch = excluded.epoch, next_try_at = excluded.next_try_at, settled_at = NULL"
+            " WHERE entries.epoch <= excluded.epoch",
+            [(*_row(entry), holder, epoch, now) for entry, epoch in held],
+        )
+        self._db.executemany(
+            f"{_RESTORE} state = excluded.state, chat = excluded.chat"
+            " WHERE entries.state = 'intent' AND excluded.chat IS NOT NULL",
+            [(*_row(entry), None, 0, now) for entry in left],
         )
 
     def note_loss(self, now: float) -> None:
@@ -294,6 +321,7 @@ class Statements:
             f" AND NOT EXISTS(SELECT 1 FROM entries WHERE holder = holders.id AND {_OPEN})",
             (before,),
         )
+        self._db.execute("DELETE FROM budgets WHERE began_at < ?", (before,))
         purged = self._db.execute(
             "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE settled_at < ? LIMIT ?)",
             (before, _PURGED_AT_ONCE),
@@ -336,7 +364,7 @@ class Statements:
 
     def _spend(self, who: tuple[str, str, str], now: float, runs: int, window_s: float) -> Turn:
         began_at, used = self.budget(Account(*who), now)
-        if now - began_at >= window_s or used == 0:
+        if used == 0 or not 0 <= now - began_at < window_s:  # below 0: the clock was set back
             began_at, used = now, 0
         if used >= runs:
             return Turn(taken=False, wait_s=began_at + window_s - now)

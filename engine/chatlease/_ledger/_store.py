@@ -27,7 +27,7 @@ from chatlease.ledger import Lease
 
 from ._batch import Batch, Waiter
 from ._faults import code_of, is_lost, unavailable
-from ._file import LedgerFile
+from ._file import LedgerFile, Replaced
 from ._kept import Kept
 from ._news import News
 from ._places import Places
@@ -37,7 +37,7 @@ from ._statements import Statements
 
 _SOON_S = 0.25
 """So long a note that nobody waits for may wait for something else to be written with."""
-_TRIES = 3
+_TRIES = 4
 """A transaction is tried so often at most: our holder may be dead, then the file lost."""
 
 
@@ -72,6 +72,7 @@ class Store:
         self._writer = _Writer.LINGERS
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stopping = threading.Event()
+        self._ends: list[Waiter] = []
         self._beat_due = False
         self._file = LedgerFile(path, folder, terms.horizon, clock.now)
         self._presence = Presence(folder, terms, clock)
@@ -120,13 +121,19 @@ class Store:
         """Declare those dead that are; as a call in a transaction."""
         return self._reaper.reap(statements, now, lease)
 
-    def stop(self) -> None:
-        """Write what waits, let go of the holder and the file, end the threads; blocks."""
+    def end(self, waiter: Waiter) -> None:
+        """Write what waits, let go of the holder and the file, end the threads; then the waiter is told."""
+        self._ends.append(waiter)
+        self._stopping.set()
+        self._wake.put(None)
+
+    def stop(self, seconds: float) -> None:
+        """Do the same, and block until it is done, but no longer than that."""
         self._stopping.set()
         self._wake.put(None)
         for thread in self._threads:
             if thread.ident is not None:
-                thread.join()
+                thread.join(seconds)
 
     def abandon(self) -> None:
         """Let go without touching anything that the parent has too; in a forked child."""
@@ -145,6 +152,7 @@ class Store:
             self._write_all()
         self._write_all()
         self._leave()
+        _resolve(self._ends)
 
     def _await_work(self) -> None:
         with contextlib.suppress(queue.Empty):
@@ -185,7 +193,7 @@ class Store:
         if error is None:
             self._told_recovered()
         else:
-            self._leave_places()
+            self._end_turns(self.places.undo())
             self._refuse(batch, error)
         _resolve(waiters)
         return more
@@ -209,8 +217,8 @@ class Store:
             except Fenced as fenced:
                 error = fenced
                 self.lease.lose()
-            except Unknown as unknown:
-                error = unknown
+            except (Unknown, Replaced) as other_file:
+                error = other_file
                 self._begin_anew("removed")
             except Exception as failure:  # noqa: BLE001  (whatever it is, whoever waits must be answered)
                 error = failure
@@ -222,6 +230,7 @@ class Store:
         self._replace_lost_lease()
         connection = self._file.connected()
         sent_at, now, more = self._clock.now(), self.now(), False
+        self._reaper.begin()
         with connection.transaction() as statements:
             self._presence.join(statements, now)
             if self._restoring:
@@ -233,6 +242,8 @@ class Store:
             if self.places.is_look_due(now):
                 self._end_turns(self.places.look(statements, self.lease.holder, now))
         self._presence.confirm()
+        self._reaper.confirm()
+        self.places.confirm()
         self._restoring = False
         self._kept.take(batch)
         if beat:
@@ -246,7 +257,7 @@ class Store:
     def _replace_lost_lease(self) -> None:
         old = self._presence.replace_lost()
         if old:
-            self._leave_places()
+            self.places.clear()
             self._kept.orphan_all()
             self.news.tell("ledger.lease_lost", holder=old)
 
@@ -279,17 +290,13 @@ class Store:
         return True
 
     def _begin_anew(self, reason: str, **keys: object) -> None:
-        self._leave_places()
+        self.places.clear()
         if not self._restoring:
             self.news.tell("ledger.quarantined", error_code=reason, **keys)
         self._restoring = True
         self._presence.rejoin()
 
     # -- turns --------------------------------------------------------------------------------------------------------
-
-    def _leave_places(self) -> None:
-        """Whether they are ours is not certain any more."""
-        self._end_turns(self.places.clear())
 
     def _end_turns(self, tickets: list[str]) -> None:
         if tickets:

@@ -21,6 +21,8 @@ from ._store import Store
 
 _stores: dict[Path, Store] = {}
 _guard = threading.Lock()
+_EXIT_S = 5.0
+"""So long the end of the interpreter waits for a disk; what is not written then costs one more deletion."""
 _abandoned: list[Store] = []
 """Kept for ever in a forked child: the finaliser of a connection would write into its parent's file."""
 
@@ -37,20 +39,20 @@ def store_of(path: Path, terms: Terms, clock: Clock | None) -> Store:
         return store
 
 
-def release(store: Store) -> None:
-    """Have one user less; the last one stops the store, which blocks."""
+def release(store: Store) -> bool:
+    """Have one user less; returns whether it was the last one, who has to end the store."""
     with _guard:
         store.users -= 1
         if store.users > 0:
-            return
+            return False
         if _stores.get(store.path) is store:
             del _stores[store.path]
-    store.stop()
+    return True
 
 
 def _stop_all() -> None:
     for store in list(_stores.values()):
-        store.stop()
+        store.stop(_EXIT_S)
 
 
 def _abandon_all() -> None:
