@@ -104,6 +104,8 @@ async def _attempt(session: Core, trigger: Trigger, call: Callable[[Call], Await
         seconds, late = deadlines.first_event, lambda: _not_open(deadlines.first_event)
     else:
         seconds, late = deadlines.call, lambda: _late(trigger.value, deadlines.call)
+    if session.lost and trigger is not Trigger.DELETE_CHAT:  # found out while a turn, or a retry, was waited for
+        raise lease_lost()
     with Deadline(session.clock, seconds, late, session.loop):
         return await _called(call(session.call))
 

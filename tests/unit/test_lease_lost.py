@@ -15,6 +15,7 @@ from typing import Any, Literal
 import pytest
 
 from chatlease import Session, State
+from chatlease._core import Core
 from chatlease.adapter import Call, Capabilities
 from chatlease.errors import LeaseLost
 from chatlease.events import Batch, Final
@@ -184,6 +185,23 @@ async def test_a_process_that_was_stopped_before_its_create_was_sent_does_not_se
     with failpoints.at("create_chat.intended", ledger.stop), pytest.raises(LeaseLost):
         await engine.ask("one two", account="bot").text()
     assert service.calls["create_chat"] == 0
+
+
+async def test_a_process_that_was_stopped_while_it_waited_for_its_turn_does_not_use_it(
+    engine: Watched, service: FakeService, ledger: Stoppable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen in a crash run: the run was queued on a chat that a sweeper had deleted meanwhile."""
+    take = engine.turns.take
+
+    async def stopped_meanwhile(session: Core) -> None:
+        await take(session)
+        ledger.stop()
+
+    monkeypatch.setattr(engine.turns, "take", stopped_meanwhile)
+    with pytest.raises(LeaseLost):
+        await engine.ask("one two", account="bot").text()
+    assert service.calls["send_prompt"] == 1
+    assert service.calls["queue_assistant"] == 0
 
 
 async def test_sweepers_delete_the_chat_in_the_name_of_another_holder(
