@@ -65,7 +65,7 @@ class Shape:
 
 SHAPES = (
     Shape("short sessions: 16 tokens, 16 accounts at once", 16, 1, at_once=16, in_turn=12, per="session"),
-    Shape("short sessions: 16 tokens, 100 accounts at once", 16, 1, at_once=100, in_turn=4, per="session"),
+    Shape("short sessions: 16 tokens, 100 accounts at once", 16, 1, at_once=100, in_turn=12, per="session"),
     Shape("long answer, one token a write", 8_000, 1, at_once=1, in_turn=2, per="token"),
     Shape("long answer, 64 tokens a write", 32_768, 64, at_once=1, in_turn=4, per="token"),
 )
