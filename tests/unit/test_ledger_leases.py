@@ -53,9 +53,9 @@ async def test_without_locks_a_lease_is_watched_for_its_whole_length(tmp_path: P
         await clock.advance(45.0)
         await beat(ledger)
         assert await ledger.reap() == 0
-        theirs._now += 45.0 + 3600.0  # it still beats: what was watched is not the same any more
         other_store = store_of(other)
-        other_store._presence.lease._renewed = theirs.now()
+        other_store._presence.lease._renewed = theirs.now() + 45.0 + 3600.0  # before its threads see the time
+        theirs._now += 45.0 + 3600.0  # it still beats: what was watched is not the same any more
         other_store.pulse()
         await until(lambda: rows(path, "SELECT max(lease_until) FROM holders")[0][0] > 1_003_000)
         await clock.advance(45.0)
