@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from chatlease import Engine, SqliteLedger
+from chatlease._ledger import _store
+from chatlease._ledger._batch import Waiter
 from chatlease.errors import LedgerUnavailable
 from chatlease.ledger import EntryState
 from chatlease.testing import FakeService
@@ -57,23 +59,27 @@ async def test_loops_in_several_threads_share_it_too(tmp_path: Path, faults: Fau
         assert rows(path, "SELECT count(*) FROM entries") == [(84,)]
 
 
-async def test_a_loop_that_is_gone_disturbs_nobody(tmp_path: Path) -> None:
+async def test_a_loop_that_is_gone_disturbs_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waited in a closed loop is not told; an intent of theirs is closed, for nobody will use it."""
-    path = tmp_path / "ledger"
+    path, gone, resolve = tmp_path / "ledger", threading.Event(), _store._resolve
+
+    def resolve_late(waiters: list[Waiter]) -> None:
+        gone.wait(10)
+        resolve(waiters)
+
     async with opened(SqliteLedger(path)) as ledger:
 
         def leave_at_once() -> None:
             loop = asyncio.new_event_loop()
             other = SqliteLedger(path)
             loop.run_until_complete(other.open())
-            waiting = other.intent(new_entry())
-            with store_of(ledger)._guard:
-                pass
-            task = loop.create_task(waiting)
+            monkeypatch.setattr(_store, "_resolve", resolve_late)
+            task = loop.create_task(other.intent(new_entry()))
             loop.call_soon(loop.stop)
             loop.run_forever()
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             loop.close()
+            gone.set()
 
         await asyncio.to_thread(leave_at_once)
         await ledger.intent(new_entry())
