@@ -61,7 +61,11 @@ class EventStream:
         """Let go of the connection at once; may be called twice."""
         self._body.close()
 
-    def _batch(self, frames: list[bytes]) -> list[str | Pending | PluginStep | Final | Failed]:
+    def _batch(self, frames: list[bytes]) -> Batch:
+        tokens = _tokens(frames) if len(frames) > 1 else None  # for a single one it is the longer way
+        return tokens or self._mixed(frames)
+
+    def _mixed(self, frames: list[bytes]) -> Batch:
         batch: list[str | Pending | PluginStep | Final | Failed] = []
         for data in frames:
             frame = self._decoded(data)
@@ -96,6 +100,19 @@ class EventStream:
         if isinstance(frame, TokenFrame):
             return None
         return PluginStep(frame.current_plugin_thought, frame.current_plugin_action_taken)
+
+
+def _tokens(frames: list[bytes]) -> list[str] | None:
+    """Return the tokens of frames that are nothing else, all decoded by one call; ``None`` where that is not so."""
+    lines = b"\n".join(frames)
+    if lines.count(b"\n") != len(frames) - 1:
+        return None
+    try:
+        decoded = FRAME.decode_lines(lines)
+    except (ValueError, RecursionError):
+        return None
+    tokens = [frame.text for frame in decoded if type(frame) is TokenFrame]
+    return tokens if len(tokens) == len(frames) else None
 
 
 def _is_unknown(data: bytes) -> bool:
