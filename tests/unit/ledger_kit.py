@@ -67,7 +67,7 @@ async def beat(ledger: SqliteLedger) -> None:
     store = store_of(ledger)
     store.pulse()
     await until(lambda: not store._beat_due)
-    await ledger.reap()
+    await ledger.counts()
 
 
 async def until(look: Callable[[], Awaitable[bool] | bool], *, seconds: float = 20.0) -> None:

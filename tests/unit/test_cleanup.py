@@ -311,6 +311,23 @@ async def test_a_chat_whose_id_cannot_be_written_down_nor_deleted_is_handed_over
     assert not entry.alive
 
 
+async def test_a_chat_whose_id_could_not_be_written_down_at_first_is_handed_over_with_its_id(
+    service: FakeService, clock: ManualClock
+) -> None:
+    """Sweepers delete it by its id, rather than look for it by its time."""
+    ledger = Ledger("bound")
+    service.fail("delete_chat", *FOREVER)
+    async with opened(service, clock, ledger) as engine:
+        session = engine.session()
+        await session.ready_cookies()
+        with pytest.raises(LedgerUnavailable):
+            await session.create_chat()
+        ledger.failing.clear()
+        await session.aclose()
+    [entry] = await entries(ledger)
+    assert (entry.chat, entry.state, entry.orphaned) == (session.chat, EntryState.BOUND, True)
+
+
 # -- logins -----------------------------------------------------------------------------------------------------------
 
 

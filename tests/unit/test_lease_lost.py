@@ -184,6 +184,39 @@ async def test_a_process_that_was_stopped_before_its_create_was_sent_does_not_se
     with failpoints.at("create_chat.intended", ledger.stop), pytest.raises(LeaseLost):
         await engine.ask("one two", account="bot").text()
     assert service.calls["create_chat"] == 0
+    assert not await ledger.open_entries(), "and nobody has to look for it"
+
+
+async def test_who_waits_in_no_queue_when_the_lease_is_lost(
+    session: Session, engine: Watched, service: FakeService, ledger: Stoppable
+) -> None:
+    """The account's turn is another session's, and may be for long: a step says at once that it is not to be made."""
+    await session.send_prompt("one two")
+    other = engine.session(account="bot", prompt="one two")
+    for _ in range(4):
+        await other.step()
+    calls = service.calls.copy()
+    ledger.stop()
+    with pytest.raises(LeaseLost):
+        await asyncio.wait_for(session.queue_assistant(), 20)
+    for each in (session, other):
+        await each.aclose()
+        await left_alone(each, service, calls)
+
+
+async def test_a_run_is_not_looked_at_when_the_lease_is_lost_while_its_end_is_waited_for(
+    session: Session, service: FakeService, ledger: Stoppable, clock: ManualClock
+) -> None:
+    await session.send_prompt("one two")
+    await session.queue_assistant()
+    service.chats[session.known_chat].runs[0].ends_at = 1e12
+    closing = asyncio.create_task(session.aclose())
+    await until(lambda: service.calls["read_answer"])
+    calls = service.calls.copy()
+    ledger.stop()
+    await clock.advance(1)
+    await closing
+    await left_alone(session, service, calls)
 
 
 async def test_a_process_that_was_stopped_while_it_waited_for_its_turn_does_not_use_it(

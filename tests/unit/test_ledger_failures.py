@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -149,6 +150,21 @@ async def test_a_chat_that_is_left_while_the_ledger_fails_is_noted_later(tmp_pat
             return (entry.chat, entry.alive, entry.attempts) == ("chat-left", False, 2)
 
         await until(noted)
+
+
+@pytest.mark.parametrize("end", ["settled", "absent"])
+async def test_a_chat_that_ends_while_the_ledger_fails_is_noted_later(
+    tmp_path: Path, faults: Faults, end: Literal["settled", "absent"]
+) -> None:
+    """Else it would be held, and then looked for, for nothing."""
+    async with opened(SqliteLedger(tmp_path / "ledger")) as ledger:
+        hold = await ledger.intent(new_entry())
+        with faults.failing("SQLITE_FULL"):
+            getattr(ledger, end)(hold)
+            with pytest.raises(LedgerUnavailable):
+                await ledger.intent(new_entry())
+        await ledger.intent(new_entry())
+        assert hold.entry not in {each.id for each in await ledger.open_entries()}
 
 
 async def test_who_comes_while_hopeless_notes_are_tried_is_answered(tmp_path: Path, faults: Faults) -> None:

@@ -101,6 +101,25 @@ async def test_a_longer_lease_than_ones_own_is_respected(tmp_path: Path) -> None
         assert await ledger.reap() == 0
 
 
+async def test_a_renewal_counts_from_when_it_was_sent(tmp_path: Path, faults: Faults) -> None:
+    """Others may have seen it then; how long the disk took for it is nobody's lease."""
+    clock = ManualClock()
+    async with opened(SqliteLedger(tmp_path / "ledger", liveness="lease", clock=clock)) as ledger:
+        hold = await ledger.intent(new_entry())
+
+        def slow(sql: str) -> None:
+            if sql == "COMMIT":
+                faults.fail = lambda sql: None
+                clock._now += 30.0
+
+        faults.fail = slow
+        await beat(ledger)
+        await clock.advance(19.0)
+        assert not hold.lease.lost()
+        await clock.advance(2.0)
+        assert hold.lease.lost()
+
+
 @pytest.mark.parametrize("liveness", ["flock", "lease"])
 async def test_a_lease_that_ran_out_ends_all_old_holds(tmp_path: Path, liveness: str) -> None:
     """The process was stopped for longer: it becomes another holder, says so, and may not touch its old chats."""
@@ -210,11 +229,12 @@ async def test_who_is_dead_by_its_lease_leaves_no_lock_file(tmp_path: Path, monk
         lock = tmp_path / "ledger.holders" / store_of(other).lease.holder
         monkeypatch.setattr(_holders, "HOST", here)
         async with opened(OwnHandle(path, clock=clock)) as ledger:
-            assert await ledger.reap() == 0
             for _ in range(4):
+                assert await ledger.reap() == 0
                 assert lock.exists()
                 await clock.advance(16.0)
                 await beat(ledger)
+            assert await ledger.reap() == 1
             assert not lock.exists()
             assert rows(path, "SELECT count(*) FROM holders WHERE state = 'dead'") == [(1,)]
 

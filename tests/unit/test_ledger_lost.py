@@ -150,6 +150,29 @@ async def test_a_loss_is_noted_once_for_every_account_by_all_processes(tmp_path:
             await ledger.intent(new_entry())
         lost = [each for each in await first.open_entries() if each.id.startswith("lost-")]
         assert [each.owner for each in lost] == [ACCOUNT]
+
+
+async def test_a_loss_that_processes_notice_one_after_the_other_is_one(tmp_path: Path) -> None:
+    path, clock = tmp_path / "ledger", ManualClock()
+    async with opened(OwnHandle(path, clock=clock)) as first, opened(OwnHandle(path, clock=clock)) as second:
+        for ledger in (first, second):
+            await ledger.intent(new_entry())
+        path.unlink()
+        for ledger in (first, second):
+            assert len(await ledger.open_entries()) >= 2
+            await clock.advance(10.0)
+        lost = [each for each in await first.open_entries() if each.id.startswith("lost-")]
+        assert [each.owner for each in lost] == [ACCOUNT]
+        assert lost[0].create_deadline == clock.wall() - 20.0
+
+
+async def test_a_loss_is_known_to_those_who_come_later(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    async with opened(SqliteLedger(path)):
+        pass
+    path.write_bytes(b"no database " * 1000)
+    async with opened(OwnHandle(path)):
+        pass
     async with opened(OwnHandle(path)) as third:
         await third.intent(new_entry())
         assert len([each for each in await third.open_entries() if each.id.startswith("lost-")]) == 1
@@ -295,6 +318,35 @@ async def test_what_was_claimed_is_written_again_too(tmp_path: Path) -> None:
         assert (entry.chat, entry.alive, entry.orphaned) == ("chat", True, True)
         ledger.settled(claim.hold)
         assert [each.id[:5] for each in await ledger.open_entries()] == ["lost-"]
+
+
+async def test_what_was_held_before_the_lease_was_lost_is_written_again_as_left(tmp_path: Path) -> None:
+    """Else nobody could claim it for as long as this process lives."""
+    path, clock = tmp_path / "ledger", ManualClock()
+    async with opened(SqliteLedger(path, clock=clock)) as ledger:
+        hold = await ledger.intent(new_entry())
+        await ledger.bound(hold, "chat")
+        clock._now += 3600.0
+        await until(hold.lease.lost)
+        await ledger.open_entries()
+        path.unlink()
+        found = {each.chat: each.alive for each in await ledger.open_entries() if each.chat is not None}
+        assert found == {"chat": False}
+
+
+async def test_a_log_that_is_removed_is_noticed_at_the_next_write(tmp_path: Path) -> None:
+    """The file is still there, but what is written goes into a log that no other process can find."""
+    path = tmp_path / "ledger"
+    async with bot_on(path) as bot:
+        held = await bot.ledger.intent(new_entry())
+        (log,) = [each for each in files_of(path) if each.name.endswith("-wal")]
+        log.unlink()
+        await bot.engine.ask("in a log that is found").text()
+        assert bot.heard == ["ledger.quarantined"]
+        assert (held.entry,) in rows(path, "SELECT id FROM entries WHERE state = 'intent'")
+        bot.ledger.settled(held)
+        await bot.finishes()
+        await bot.works()
 
 
 async def test_a_new_file_that_cannot_be_made_at_once_gets_everything_later(tmp_path: Path, faults: Faults) -> None:

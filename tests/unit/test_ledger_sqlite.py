@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
+import threading
 from pathlib import Path
 
 import platformdirs
@@ -18,13 +19,37 @@ from chatlease._settings import chosen_ledger
 from chatlease.errors import LedgerUnavailable, UsageError
 from chatlease.ledger import EntryState
 from chatlease.testing import FakeService, ManualClock
-from tests.unit.ledger_kit import Faults, Heard, faults, new_entry, opened, rows, sqlite_error, store_of, until
+from tests.unit.ledger_kit import ACCOUNT, Faults, Heard, faults, new_entry, opened, rows, sqlite_error, store_of, until
 
 __all__ = ["faults"]
 
 
 def _mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
+
+
+async def test_nothing_is_written_for_whoever_has_gone_before_it_could_be(tmp_path: Path) -> None:
+    """No intent, and no claim, that would have to be taken back at once."""
+    path, busy, go_on = tmp_path / "ledger", threading.Event(), threading.Event()
+
+    def keep_busy(*_: object) -> None:
+        busy.set()
+        go_on.wait(20)
+
+    async with opened(SqliteLedger(path)) as ledger:
+        left = await ledger.intent(new_entry())
+        await ledger.hand_over(left, attempts=1, error_code="x")
+        working = asyncio.ensure_future(ledger._run(keep_busy))
+        await until(busy.is_set)
+        asking = [asyncio.ensure_future(each) for each in (ledger.intent(new_entry()), ledger.claim([ACCOUNT], 5))]
+        await asyncio.sleep(0)
+        for task in asking:
+            task.cancel()
+        await asyncio.wait(asking)
+        go_on.set()
+        await working
+        await ledger.counts()
+        assert rows(path, "SELECT id, epoch, holder FROM entries") == [(left.entry, 0, None)]
 
 
 # -- where ------------------------------------------------------------------------------------------------------------

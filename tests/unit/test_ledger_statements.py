@@ -66,8 +66,9 @@ def test_what_is_written_again_from_memory_does_not_undo_a_later_claim(statement
     (claimed,) = claim(statements, ONE)
     assert claimed.hold.epoch == 1
     statements.join("former", 1000.0, lease=1e9, host="", lock="")
-    owner = {"service": ONE.service, "origin": ONE.origin, "account": ONE.account}
-    remembered = Entry(id="e", **owner, state=EntryState.BOUND, chat="chat", intent_at=1000.0)
+    remembered = Entry(
+        id="e", service=ONE.service, origin=ONE.origin, account="one", state=EntryState.BOUND, chat="chat"
+    )
     statements.restore("former", [(remembered, epoch)], [], 2000.0)
     (found,) = statements.open_entries()
     assert (found.holder, found.chat) == (("mine", None) if epoch == 0 else ("former", "chat"))

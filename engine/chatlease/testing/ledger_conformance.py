@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from chatlease.ledger import Account, EntryState, Hold, Ledger, Turn
 
 from .conformance import _want
-from .ledger_probe import LATER_S, Probe, eventually, gone, interrupted, lost
+from .ledger_probe import LATER_S, Probe, eventually, gone, interrupted, is_ours, lost
 from .ledger_sweeps import check_claim, check_counts, check_known, check_orders, check_parking
 from .ledger_turns import check_at_hand, check_awaited_turns, check_budget, check_dead_places, check_queue
 from .manual_clock import ManualClock
@@ -170,7 +170,7 @@ async def _check_two_holders(probe: Probe) -> None:
     other = await probe.another()
     hold = await probe.intended(other)
     await other.bound(hold, "chat-o")
-    await probe.intended(other)
+    intent = await probe.intended(other)
     entry = await probe.open(hold.entry)
     _want(entry.alive and not entry.orphaned, "another process's session lives, too", entry)
     await probe.ledger.reap()
@@ -182,10 +182,9 @@ async def _check_two_holders(probe: Probe) -> None:
     known = await probe.ledger.known(probe.account)
     _want(known.living_intents == (), "known has no intents of processes that have ended", known)
     claims = await probe.claimed()
-    _want(len(claims) == 2, "the entries of a process that has closed its ledger are due", claims)  # noqa: PLR2004
-    _want(
-        all(each.entry.orphaned for each in claims), "a claimed entry of a process that has ended is orphaned", claims
-    )
+    left = {claim.entry.id for claim in claims}
+    _want(left == {hold.entry, intent.entry}, "the entries of a process that has ended can be claimed", claims)
+    _want(all(is_ours(claim) for claim in claims), "a claimed entry is held by us and stays orphaned", claims)
     for claim in claims:
         probe.ledger.settled(claim.hold)
     await gone(probe, hold.entry, "the chat of a process that has ended can be settled by its claimer")

@@ -13,7 +13,7 @@ from chatlease.ledger import Account, Claim, Entry, Hold, Ledger
 from .conformance import ContractBroken, _want
 from .manual_clock import ManualClock
 
-__all__ = ["LATER_S", "Probe", "eventually", "gone", "interrupted", "lost"]
+__all__ = ["LATER_S", "Probe", "eventually", "gone", "interrupted", "is_ours", "lost"]
 
 LATER_S = 5.0
 """All steps of the clock together stay well below any sensible lease."""
@@ -138,3 +138,9 @@ async def interrupted(awaitable: Awaitable[_T]) -> asyncio.Future[_T]:
 async def gone(probe: Probe, name: str, clause: str) -> None:
     """Wait until an entry is open no more."""
     await eventually(lambda: probe.found(name), lambda entry: entry is None, clause)
+
+
+def is_ours(claim: Claim) -> bool:
+    """Say whether a claimed entry is held by its claimer, and is an orphan still."""
+    entry = claim.entry
+    return entry.orphaned and entry.alive and entry.holder == claim.hold.lease.holder and entry.id == claim.hold.entry

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from chatlease.ledger import Account, Claim, Counts
+from chatlease.ledger import Account, Counts
 
 from .conformance import _want
-from .ledger_probe import LATER_S, Probe, gone
+from .ledger_probe import LATER_S, Probe, gone, is_ours
 
 __all__ = ["check_claim", "check_counts", "check_known", "check_orders", "check_parking"]
 
@@ -23,18 +23,13 @@ async def check_claim(probe: Probe) -> None:
     _want(
         [each.entry.id for each in claims] == names, "entries are claimed once, oldest first, up to the limit", claims
     )
-    _want(all(_is_ours(each) for each in claims), "a claimed entry is held by us and stays orphaned", claims)
+    _want(all(is_ours(each) for each in claims), "a claimed entry is held by us and stays orphaned", claims)
     _want(not await probe.claimed(), "what is claimed is not claimed again")
     for each in claims:
         _want((await probe.open(each.entry.id)).orphaned, "a claimed entry stays orphaned")
         probe.ledger.absent(each.hold)
     probe.ledger.absent(held)
     await gone(probe, held.entry, "absent closes the entry")
-
-
-def _is_ours(claim: Claim) -> bool:
-    entry = claim.entry
-    return entry.orphaned and entry.alive and entry.holder == claim.hold.lease.holder and entry.id == claim.hold.entry
 
 
 async def check_known(probe: Probe) -> None:
