@@ -87,6 +87,7 @@ class Kept:
             service=entry.service,
             origin=entry.origin,
             account=entry.account,
+            chat=entry.chat,
             intent_at=at,
             create_deadline=at + self._horizon,
         )

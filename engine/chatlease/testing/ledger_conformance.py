@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 from uuid import uuid4
 
+import msgspec
+
 from chatlease.errors import LeaseLost
 from chatlease.ledger import Account, Claim, Counts, Entry, EntryState, Hold, Ledger, Turn
 
@@ -80,7 +82,7 @@ class _Probe:
         self._number += 1
         who = account or self.account
         name = f"check-{self._number:04}-{uuid4().hex[:12]}"
-        return Entry(id=name, service=who.service, origin=who.origin, account=who.account, chat="no", dead=True)
+        return Entry(id=name, service=who.service, origin=who.origin, account=who.account, dead=True)
 
     async def intended(self, ledger: Ledger | None = None) -> Hold:
         """Make an entry."""
@@ -193,10 +195,23 @@ async def _check_intent(probe: _Probe) -> None:
     _want(
         entry.owner == probe.account and entry.state is EntryState.INTENT, "intent makes an entry of its owner", entry
     )
-    _want(entry.chat is None and not entry.dead, "intent takes only the id and the owner from its argument", entry)
+    _want(entry.chat is None and not entry.dead, "intent takes only id, owner and chat from its argument", entry)
     _want(entry.alive and not entry.orphaned and entry.holder == hold.lease.holder, "a session's entry is held", entry)
     _want(entry.create_deadline > entry.intent_at, "create_deadline is after intent_at", entry)
     probe.ledger.absent(hold)
+    await _gone(probe, hold.entry, "absent closes the entry")
+
+
+async def _check_chosen(probe: _Probe) -> None:
+    """A chat whose id we choose is known from the intent on; that it exists is not."""
+    hold = await probe.ledger.intent(msgspec.structs.replace(probe.new(), chat="chosen"))
+    entry = await probe.open(hold.entry)
+    _want((entry.state, entry.chat) == (EntryState.INTENT, "chosen"), "intent notes a chat that is given", entry)
+    await probe.ledger.hand_over(hold, attempts=1, error_code="check")
+    claim = await probe.claimed_one()
+    found = (claim.entry.state, claim.entry.chat)
+    _want(found == (EntryState.INTENT, "chosen"), "a claim has the chat of its intent, unbound", claim)
+    probe.ledger.absent(claim.hold)
     await _gone(probe, hold.entry, "absent closes the entry")
 
 
@@ -466,6 +481,7 @@ async def _check_dead_places(probe: _Probe) -> None:
 _CHECKS: tuple[_Check, ...] = (
     _check_surface,
     _check_intent,
+    _check_chosen,
     _check_bound,
     _check_hand_over,
     _check_fence,
