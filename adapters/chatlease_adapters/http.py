@@ -29,20 +29,27 @@ from chatlease.adapter import Call, Credential
 from chatlease.errors import ProtocolChanged, ServiceError
 
 from . import _http_errors
+from ._http_events import EventStream
+from ._http_requests import base_url, path_part, through
 from ._http_sessions import SessionPool
 
 __all__ = [
     "BODY_LIMIT",
     "BROWSER",
     "Answer",
+    "EventStream",
     "HttpClient",
     "HttpStream",
     "Tls",
+    "base_url",
+    "check",
     "decode",
     "own_words",
+    "path_part",
     "refusal",
     "scrub",
     "shape",
+    "through",
 ]
 
 T = TypeVar("T")
@@ -230,6 +237,21 @@ class HttpClient:
         """
         return await (await self.stream(call, method, url, body, headers=headers)).answer()
 
+    async def ask(
+        self,
+        call: Call,
+        doing: str,
+        method: str,
+        url: URL | str,
+        body: bytes | None = None,
+        *,
+        hide: Iterable[str] = (),
+    ) -> Answer:
+        """Make a request and return its answer, or raise the error that it is; see `call` and `check`."""
+        answer = await self.call(call, method, url, body)
+        check(call, answer, doing, hide)
+        return answer
+
     async def stream(
         self,
         call: Call,
@@ -345,6 +367,20 @@ def refusal(answer: Answer, doing: str, *, login: Credential | None = None, hide
     """
     secrets = [*(login.secrets() if login else ()), *hide]
     return _http_errors.refusal(answer.status, answer.headers, answer.body, doing, secrets)
+
+
+def check(call: Call, answer: Answer, doing: str, hide: Iterable[str] = ()) -> None:
+    """
+    Raise the error that an answer with a status of 400 or more means, without anything that the call wants hidden.
+
+    Args:
+        call: Whose login and texts (`Call.hide`) are taken out.
+        answer: What came.
+        doing: See `refusal`.
+        hide: More texts to take out.
+    """
+    if answer.status >= 400:  # noqa: PLR2004  (the errors)
+        raise refusal(answer, doing, login=call.login.credential, hide=[*hide, *call.hide])
 
 
 def own_words(answer: Answer) -> str:
