@@ -204,7 +204,9 @@ async def _check_intent(probe: _Probe) -> None:
 
 async def _check_chosen(probe: _Probe) -> None:
     """A chat whose id we choose is known from the intent on; that it exists is not."""
-    hold = await probe.ledger.intent(msgspec.structs.replace(probe.new(), chat="chosen"))
+    new = probe.new()
+    probe.ledger.absent(await probe.ledger.intent(new))  # refused with one login, and tried with another
+    hold = await probe.ledger.intent(msgspec.structs.replace(new, chat="chosen"))
     entry = await probe.open(hold.entry)
     _want((entry.state, entry.chat) == (EntryState.INTENT, "chosen"), "intent notes a chat that is given", entry)
     await probe.ledger.hand_over(hold, attempts=1, error_code="check")
