@@ -39,10 +39,11 @@ from chatlease_adapters.http import (
     Tls,
     base_url,
     check,
+    check_done,
     decode,
+    no_stream,
     own_words,
     path_part,
-    shape,
     through,
 )
 
@@ -230,9 +231,7 @@ class LangGraph:
         answer = await self._http.call(call, "DELETE", self._thread(chat))
         if _is_gone(answer):
             return False
-        check(call, answer, "delete the thread")
-        if answer.content_type == "text/html":  # a portal on the way says 200 to everything
-            raise ProtocolChanged("an answer without a page", shape(answer.body), status=answer.status)
+        check_done(call, answer, "delete the thread")
         return True
 
     async def list_chats(self, call: Call) -> AsyncIterator[ChatListing]:
@@ -275,8 +274,7 @@ class LangGraph:
         if _is_busy(answer):
             hint = "A run of somebody else's goes on in this thread; a session's own thread has none."
             raise Busy("the thread is busy with another run", status=answer.status, code="thread-busy", hint=hint)
-        check(call, answer, doing)
-        raise ProtocolChanged("an event stream", shape(answer.body), status=answer.status)
+        raise no_stream(call, answer, doing)
 
     async def _look(self, call: Call, chat: str, run: str) -> Run | None:
         answer = await self._http.call(call, "GET", self._run(chat, run))

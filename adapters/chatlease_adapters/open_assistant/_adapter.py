@@ -32,11 +32,12 @@ from chatlease_adapters.http import (
     Tls,
     base_url,
     check,
+    check_done,
     decode,
+    no_stream,
     own_words,
     refusal,
     scrub,
-    shape,
     through,
 )
 
@@ -164,8 +165,7 @@ class OpenAssistant:
         answer = await stream.answer()
         if answer.status == _NO_CONTENT:
             return None
-        check(call, answer, "open the stream")
-        raise ProtocolChanged("an event stream", shape(answer.body), status=answer.status)
+        raise no_stream(call, answer, "open the stream")
 
     async def read_answer(self, call: Call, chat: str, prompt: str | None, run: str | None) -> Reading:
         """Look at an answer, by its id or its prompt; see `chatlease.adapter.Adapter`."""
@@ -184,9 +184,7 @@ class OpenAssistant:
             return await self._confirm(call, chat, answer.status)
         if self._dialect.is_gone(answer):
             return False
-        check(call, answer, "delete the chat")
-        if answer.content_type == "text/html":  # a portal on the way says 200 to everything
-            raise ProtocolChanged("an answer without a page", shape(answer.body), status=answer.status)
+        check_done(call, answer, "delete the chat")
         return True
 
     async def list_chats(self, call: Call) -> AsyncIterator[ChatListing]:
