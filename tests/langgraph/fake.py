@@ -6,7 +6,8 @@ Rules that live here:
   recording, with other words in them. `tests/langgraph/test_server.py` asks both the same questions.
 * Its graph is that of ``stub/graph.py``, but nothing takes time: ``slow`` gives out two words and then waits until it
   is cancelled.
-* A run whose thread is deleted goes on: it is a ghost, which nobody can see or stop. That is the harm to be avoided.
+* A run whose thread is deleted goes on: it is a ghost, which nobody can see, and which neither a cancel nor the end of
+  its connection stops. That is the harm to be avoided.
 """
 
 from __future__ import annotations
@@ -234,7 +235,7 @@ class Server:
             run = self._found(request)
         except _Gone as gone:
             return gone.response
-        return web.json_response(run.json(request.match_info["thread"])) if run else _problem(404, "Run not found")
+        return web.json_response(run.json(request.match_info["thread"])) if run else _problem(404, "Not Found")
 
     def _found(self, request: web.Request) -> Run | None:
         return next((run for run in self._thread(request).runs if run.id == request.match_info["run"]), None)
@@ -294,7 +295,7 @@ class Server:
                 _broken(request)
             await self._write(response, run)
         except (ConnectionError, asyncio.CancelledError):
-            if run.cancels:
+            if run.cancels and run not in self.ghosts:
                 run.end("interrupted")
             raise
         return response

@@ -450,9 +450,22 @@ async def test_a_404_of_somebody_else_does_not_make_a_thread_gone(server: Server
     adapter, call, chat = LangGraph(f"{server.url}/prefix"), call_of(), str(uuid4())
     with pytest.raises(Rejected):
         await adapter.delete_chat(call, chat)
-    with pytest.raises(Rejected):
-        await adapter.read_answer(call, chat, None, "run")
     await adapter.aclose()
+
+
+async def test_a_run_that_the_server_has_lost_is_absent_and_its_thread_can_be_deleted(server: Server) -> None:
+    """As after a crash of the server (seen): the thread is there, its runs are not."""
+    async with engine_of(server) as engine:
+        session = engine.session(prompt="slow")
+        for _ in range(5):
+            await session.step()
+        (thread,) = server.threads.values()
+        for run in thread.runs:
+            run.end("interrupted")
+        thread.runs.clear()
+        await session.aclose()
+        assert session.state.value == "deleted"
+    assert not server.threads
 
 
 async def test_threads_are_listed_page_by_page_ours_alone_newest_first(server: Server) -> None:

@@ -12,8 +12,9 @@ Rules that live here:
   lost is found by the prompt's id in its metadata.
 * The connection holds the run (``on_disconnect``): when it breaks, with a process that is killed too, the server stops
   the run by itself.
-* Deleting a thread does not stop its run, which then goes on where nobody sees it or can stop it (recorded:
-  ``deleted-while-streaming``); so the engine is told that such a deletion is harmful.
+* Deleting a thread does not stop its run, which then goes on where nobody sees it, and where neither a cancel nor the
+  end of its connection stops it (seen; recorded: ``deleted-while-streaming``). So the engine is told that such a
+  deletion is harmful.
 * The answer is the text of the AI messages that the graph put behind the prompt; where a graph makes several (an agent
   that talks, uses a tool, talks again), they are joined as they were streamed.
 """
@@ -278,7 +279,7 @@ class LangGraph:
 
     async def _look(self, call: Call, chat: str, run: str) -> Run | None:
         answer = await self._http.call(call, "GET", self._run(chat, run))
-        if _is_gone(answer):
+        if answer.status == _NOT_FOUND and own_words(answer):  # of a run it says no more than ``Not Found`` (seen)
             return None
         check(call, answer, "read the run")
         return decode(answer, RUN, "a run")

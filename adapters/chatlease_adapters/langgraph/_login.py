@@ -2,8 +2,8 @@
 
 Rules that live here:
 
-* The default account's is the one given, else ``CHATLEASE_LANGGRAPH_API_KEY``; a named account's is
-  ``CHATLEASE_LANGGRAPH_API_KEY_ALICE``, and never the default account's.
+* The default account's is the one given, else ``CHATLEASE_LANGGRAPH_API_KEY``; a named account's is ``..._ALICE``, and
+  never the default account's.
 * A server may want none (``langgraph dev`` does not). Where no key is to be had, none is sent, unless the server has
   just refused that.
 * An account called ``anon-...`` is a fingerprint, and its key is the default account's, if it is that one.
