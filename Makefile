@@ -45,6 +45,8 @@ diagrams: $(READY)  ## draw diagrams/ again from the lifecycle table
 bench: $(READY)  ## CPU time beside plain aiohttp and the seeds' algorithm
 	$(BIN)/python -m tests.bench $(ARGS)
 
+crash crash-mutants: export TESTS_LANGGRAPH_SERVER := $(CURDIR)/$(LANGGRAPH)/bin/langgraph
+
 crash: $(READY)  ## kill workers (KILLS=10000 SEED=1): no chat is left, no living owner is hurt
 	$(BIN)/python -m tests.crash $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 

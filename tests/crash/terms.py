@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 from chatlease import Deadlines, Sweep
+
+Service: TypeAlias = Literal["open-assistant", "langgraph"]
 
 LEASE_S = 3.0
 HORIZON_S = 7.0

@@ -95,6 +95,8 @@ class Server:
             breaks without an effect), or a status. ``body``: the connection breaks behind the head of a run's stream.
         seen: The requests: route and JSON body.
         last: The headers of the last request.
+        names_runs: The head of a run's stream says which run it is.
+        lag: So often a thread is shown busy although no run goes on: the worker has not let go of it yet.
     """
 
     def __init__(self) -> None:
@@ -107,6 +109,7 @@ class Server:
         self.calls: Counter[str] = Counter()
         self.last: dict[str, str] = {}
         self.names_runs = True
+        self.lag = 0
         self._clock = itertools.count(1)
 
     @property
@@ -122,6 +125,7 @@ class Server:
         for method, path, handler in (
             ("POST", "/threads", self._create),
             ("POST", "/threads/search", self._search),
+            ("GET", thread, self._thread_alone),
             ("DELETE", thread, self._delete),
             ("GET", f"{thread}/state", self._state),
             ("GET", f"{thread}/runs", self._runs),
@@ -183,7 +187,8 @@ class Server:
         return thread
 
     def _listed(self, thread: Thread) -> dict[str, Any]:
-        status = "busy" if any(run.under_way for run in thread.runs) else "idle"
+        status = "busy" if self.lag or any(run.under_way for run in thread.runs) else "idle"
+        self.lag = max(self.lag - 1, 0)
         return {
             "thread_id": thread.id,
             "created_at": thread.created_at.isoformat(),
@@ -207,6 +212,12 @@ class Server:
         del self.threads[thread.id]
         self.ghosts += [run for run in thread.runs if run.under_way]
         return web.Response(status=204)
+
+    async def _thread_alone(self, request: web.Request) -> web.Response:
+        try:
+            return web.json_response(self._listed(self._thread(request)))
+        except _Gone as gone:
+            return gone.response
 
     async def _state(self, request: web.Request) -> web.Response:
         try:

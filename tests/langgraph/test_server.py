@@ -215,6 +215,7 @@ _QUESTIONS: tuple[tuple[str, str, Any], ...] = (
     ("POST", f"{_AT}/runs/stream", _RUN),
     ("GET", f"{_AT}/runs?limit=10", None),
     ("GET", f"{_AT}/state", None),
+    ("GET", _AT, None),
     ("POST", "/threads/search", _SEARCH),
     ("POST", f"{_AT}/runs/{uuid4()}/cancel?wait=0&action=interrupt", {}),
     ("GET", f"{_AT}/runs/{uuid4()}", None),

@@ -538,6 +538,19 @@ async def test_what_a_runs_status_means(server: Server, status: str, expected: R
     await adapter.aclose()
 
 
+async def test_a_cancelled_run_goes_on_until_its_worker_lets_go_of_the_thread(server: Server) -> None:
+    """Deleted in between, the thread would take the worker's last news of the run with it."""
+    async with engine_of(server) as engine:
+        session = engine.session(prompt="slow")
+        for _ in range(5):
+            await session.step()
+        server.lag = 2
+        await session.aclose()
+        assert session.state.value == "deleted"
+        assert server.lag == 0
+    assert server.calls["GET /threads/{thread}"] == 3
+
+
 async def test_an_unknown_status_is_a_changed_protocol(server: Server) -> None:
     adapter, call, chat = LangGraph(server.url), call_of(), str(uuid4())
     await adapter.create_chat(call, chat)

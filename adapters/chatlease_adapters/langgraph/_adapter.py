@@ -15,6 +15,8 @@ Rules that live here:
 * Deleting a thread does not stop its run, which then goes on where nobody sees it, and where neither a cancel nor the
   end of its connection stops it (seen; recorded: ``deleted-while-streaming``). So the engine is told that such a
   deletion is harmful.
+* A run is called ``interrupted`` as soon as its end is asked for, by a cancel or a broken connection. It is over when
+  its thread is not ``busy`` any more (seen: some 50 ms later), and not before that it counts as cancelled.
 * The answer is the text of the AI messages that the graph put behind the prompt; where a graph makes several (an agent
   that talks, uses a tool, talks again), they are joined as they were streamed.
 """
@@ -217,12 +219,14 @@ class LangGraph:
             raise ProtocolChanged("a run's status", "a status that this adapter does not know", code="unknown-state")
         if status is RunStatus.ANSWERED:
             return await self._answer(call, chat, found)
+        if status is RunStatus.CANCELLED and await self._is_held(call, chat):
+            status = RunStatus.GOING
         return Reading(status, None, found.run_id, found.status if status is RunStatus.FAILED else "")
 
     async def stop_run(self, call: Call, chat: str, run: str | None) -> None:
-        """Have the run cancelled, or all that are under way; see `chatlease.adapter.Adapter`."""
+        """Have the run cancelled, or all that are under way, and wait for it; see `chatlease.adapter.Adapter`."""
         for each in [run] if run is not None else await self._under_way(call, chat):
-            url = self._run(chat, each, "/cancel?wait=0&action=interrupt")
+            url = self._run(chat, each, "/cancel?wait=1&action=interrupt")
             answer = await self._http.call(call, "POST", url, b"{}")
             if not _is_gone(answer):  # there is no such run any more, or it is over
                 check(call, answer, "cancel the run")
@@ -283,6 +287,14 @@ class LangGraph:
             return None
         check(call, answer, "read the run")
         return decode(answer, RUN, "a run")
+
+    async def _is_held(self, call: Call, chat: str) -> bool:
+        """Say whether a worker has a run of the thread in hand: a cancelled run is called that before it is over."""
+        answer = await self._http.call(call, "GET", self._thread(chat))
+        if _is_gone(answer):
+            return False
+        check(call, answer, "read the thread")
+        return decode(answer, THREAD, "a thread").status == "busy"
 
     async def _find(self, call: Call, chat: str, prompt: str | None) -> Run | None:
         """Return the run of a prompt, or the newest one; runs are listed newest first."""

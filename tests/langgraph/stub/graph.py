@@ -1,9 +1,10 @@
 """The graph that the real LangGraph Server runs in the tests: an echo, without a model and without a network.
 
-It runs in the server's own environment, not in the project's, whose type checkers therefore leave it out. What it does
-is told by the first word of the prompt: ``slow`` gives out a word every tenth of a second for a minute (``slow 5``:
-five words), ``boom`` fails after two, ``quiet`` answers without streaming, ``wait`` waits for a person, and everything else
-is repeated word by word.
+It runs in the server's own environment, not in the project's, whose type checkers therefore leave it out.
+
+What it does is told by the first word of the prompt: ``slow`` gives out a word every tenth of a second for a minute
+(``slow 5``: five words), ``boom`` fails after two, ``quiet`` answers without streaming, ``wait`` waits for a person,
+and everything else is repeated word by word.
 """
 
 import asyncio
