@@ -74,6 +74,7 @@ class Front:
         self._journal: list[Entry] = []
         self._numbers = count(1)
         self._busy_deletes = 0
+        self._deleted_at: dict[str, float] = {}
         self._under_way: set[asyncio.Task[web.Response]] = set()
 
     def app(self) -> web.Application:
@@ -123,6 +124,7 @@ class Front:
     async def _effect(
         self, request: web.Request, body: bytes, step: str, chat: str, fault: Fault | None
     ) -> web.Response:
+        came_at = time.monotonic()
         if fault is not None and fault.kind == "delay":
             await asyncio.sleep(fault.value)
         if fault is not None and fault.kind == "before":
@@ -136,7 +138,10 @@ class Front:
             told = web.Response(status=answer.status, body=await answer.read(), headers=_passed_on(answer))
         effects = {("create_chat", HTTPStatus.OK): "created", ("delete_chat", HTTPStatus.NO_CONTENT): "deleted"}
         effect = effects.get((step, HTTPStatus(told.status)), "")
-        self._note(request, step, chat, told.status, effect=effect, fault=fault)
+        if effect == "deleted":
+            self._deleted_at[chat] = time.monotonic()
+        if came_at >= self._deleted_at.get(chat, 0.0) or effect:  # else the chat was still there when this was asked
+            self._note(request, step, chat, told.status, effect=effect, fault=fault)
         return told
 
     async def _look_whether_busy(self, chat: str) -> None:

@@ -24,7 +24,7 @@ _SERVERS: dict[Service, type[Server | LangGraphServer]] = {
     "open-assistant": Server,
     "langgraph": LangGraphServer,
 }
-_AT_ONCE: dict[Service, int] = {"open-assistant": 5, "langgraph": 3}
+_AT_ONCE: dict[Service, int] = {"open-assistant": 5, "langgraph": 2}
 """Workers of a fleet besides the steady one and the stopped one."""
 _LIVES_LONGER: dict[Service, float] = {"open-assistant": 1.0, "langgraph": 2.5}
 """By so much: LangGraph takes a run from its queue every half a second."""

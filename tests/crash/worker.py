@@ -246,7 +246,7 @@ class _Worker:
         await engine.ask("one two three", account=self._account()).text()
 
     async def _cancelled(self, engine: Engine) -> None:
-        prompt, patience_s = ("slow", 2.0) if self._asks_langgraph else ("one two three four", 0.2)
+        prompt, patience_s = ("crawl 60", 2.0) if self._asks_langgraph else ("one two three four", 0.2)
         task = asyncio.ensure_future(engine.ask(prompt, account=self._account()).text())
         await asyncio.wait({task}, timeout=self._rng.uniform(0.0, patience_s))
         task.cancel()

@@ -3,8 +3,8 @@
 It runs in the server's own environment, not in the project's, whose type checkers therefore leave it out.
 
 What it does is told by the first word of the prompt: ``slow`` gives out a word every tenth of a second for a minute
-(``slow 5``: five words), ``boom`` fails after two, ``quiet`` answers without streaming, ``wait`` waits for a person,
-and everything else is repeated word by word.
+(``slow 5``: five words), ``crawl`` a word a second, ``boom`` fails after two, ``quiet`` answers without streaming,
+``wait`` waits for a person, and everything else is repeated word by word.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from langgraph.graph.message import add_messages
 from langgraph.types import interrupt
 
 SLOW_WORDS = 600
-SLOW_S = 0.05
+PAUSES_S = {"slow": 0.05, "crawl": 0.5}
 
 
 class State(TypedDict):
@@ -48,8 +48,8 @@ async def answer(state: State) -> State:
         text = str(interrupt("a person is asked"))
     wanted = text.partition(" ")[2]
     count = int(wanted) if wanted.isdigit() else SLOW_WORDS
-    words = " ".join(f"w{number}" for number in range(count)) if kind == "slow" else text
-    model = Paced(messages=iter([AIMessage(content=words)]), pause_s=SLOW_S if kind == "slow" else 0.0)
+    words = " ".join(f"w{number}" for number in range(count)) if kind in PAUSES_S else text
+    model = Paced(messages=iter([AIMessage(content=words)]), pause_s=PAUSES_S.get(kind, 0.0))
     whole = None
     async for chunk in model.astream(state["messages"]):
         whole = chunk if whole is None else whole + chunk
