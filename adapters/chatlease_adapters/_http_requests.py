@@ -11,6 +11,32 @@ from chatlease.adapter import Credential
 from chatlease.errors import UsageError
 
 
+class Address:
+    """
+    A service's address, which paths are appended to: what `yarl` needs four times as long for by parsing.
+
+    Args:
+        base: Absolute, perhaps with a path prefix; already quoted, without a slash at its end.
+    """
+
+    __slots__ = ("_authority", "_prefix", "_scheme")
+
+    def __init__(self, base: str) -> None:
+        url = URL(base, encoded=True)
+        self._scheme, self._authority = url.scheme, url.raw_authority
+        self._prefix = url.raw_path.rstrip("/")
+
+    def at(self, path: str, query: str = "") -> URL:
+        """Return the address of a path below; both are sent as they are, so whatever they are made of is quoted."""
+        return URL.build(
+            scheme=self._scheme,
+            authority=self._authority,
+            path=f"{self._prefix}{path}",
+            query_string=query,
+            encoded=True,
+        )
+
+
 def base_url(address: str) -> str:
     """
     Return the address that a service's routes are appended to, without slash at its end.

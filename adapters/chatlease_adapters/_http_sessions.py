@@ -20,7 +20,6 @@ import aiohttp
 from chatlease.errors import UsageError
 
 _KEEPALIVE_S = 4.0  # below the 5 s after which uvicorn closes an idle connection: a call on a dying one is lost
-_NOT_BY_ITSELF = ("Content-Type",)  # aiohttp calls a body that is not there an octet stream
 _HTTP = frozenset({"http", "https"})
 _SOCKS = {"socks4": ("socks4", False), "socks4a": ("socks4", True), "socks5": ("socks5", False)}
 _SOCKS["socks5h"] = ("socks5", True)
@@ -80,7 +79,6 @@ class SessionPool:
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=self._trust_env,
-            skip_auto_headers=_NOT_BY_ITSELF,
         )
 
 
@@ -95,7 +93,6 @@ def _beside(given: aiohttp.ClientSession) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=given.trust_env,
         trace_configs=given.trace_configs,
-        skip_auto_headers=_NOT_BY_ITSELF,
         proxy=given._default_proxy,  # noqa: SLF001  (not to be had otherwise; going past it would show the bot)
     )
 

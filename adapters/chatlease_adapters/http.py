@@ -17,7 +17,7 @@ Rules that live here:
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias, TypeVar
 
 import aiohttp
@@ -40,12 +40,13 @@ from ._http_answers import (
     shape,
 )
 from ._http_events import EventStream
-from ._http_requests import base_url, path_part, through
+from ._http_requests import Address, base_url, path_part, through
 from ._http_sessions import SessionPool
 
 __all__ = [
     "BODY_LIMIT",
     "BROWSER",
+    "Address",
     "Answer",
     "EventStream",
     "HttpClient",
@@ -127,30 +128,7 @@ class HttpStream:
             Unavailable: The connection broke (``connection-lost``).
             ProtocolChanged: The body is larger than the client's limit (``body-too-large``).
         """
-        try:
-            return Answer(self.status, self.headers, await self._whole())
-        except BaseException:
-            self.close()
-            raise
-
-    async def _whole(self) -> bytes:
-        length = self._response.content_length or 0
-        if length and "Content-Encoding" not in self.headers:
-            self._check(length)
-            return await _mapped(self._response.read(), self._response.url)
-        pieces: list[bytes] = []
-        size = 0
-        while piece := await self.read():
-            pieces.append(piece)
-            size += len(piece)
-            self._check(size)
-        return b"".join(pieces)
-
-    def _check(self, size: int) -> None:
-        if size > self._limit:
-            raise ProtocolChanged(
-                f"an answer of at most {self._limit} bytes", "a larger one", status=self.status, code="body-too-large"
-            )
+        return await _answer(self._response, self._limit)
 
     def close(self) -> None:
         """Let go of the connection at once, without waiting; may be called twice."""
@@ -220,7 +198,7 @@ class HttpClient:
             ProtocolChanged: A redirect, no HTTP, or a larger body than the limit.
             UsageError: The address, the proxy, a header or a cookie is not valid; nothing was sent.
         """
-        return await (await self.stream(call, method, url, body, headers=headers)).answer()
+        return await _answer(await self._send(call, method, url, body, headers), self._body_limit)
 
     async def ask(
         self,
@@ -247,27 +225,7 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
     ) -> HttpStream:
         """Make a request and read the head of its answer; arguments and errors are those of `call`."""
-        session, proxy = self._pool.route(call.login.credential.proxy)
-        call.http_request = f"{method} {_path(url)}"
-        request = session.request(
-            method,
-            url,
-            data=body,
-            headers=self._headers(call.login.credential, headers, has_body=body is not None),
-            proxy=proxy,
-            ssl=self._ssl,
-            allow_redirects=False,
-            timeout=self._timeout_of(call.deadlines.connect),
-        )
-        response = await _mapped(request, url)
-        call.http_status, call.http_date = response.status, response.headers.get("Date")
-        if response.status < 200:  # noqa: PLR2004  (101, and what no server may say: neither is an answer)
-            response.close()
-            raise ProtocolChanged("an HTTP answer", "a status that ends none", status=response.status)
-        if 300 <= response.status < 400:  # noqa: PLR2004  (the redirects)
-            response.close()
-            raise _redirect(response)
-        return HttpStream(response, self._body_limit)
+        return HttpStream(await self._send(call, method, url, body, headers), self._body_limit)
 
     async def aclose(self) -> None:
         """Close the connections that were opened on the running loop. May be called twice."""
@@ -275,33 +233,86 @@ class HttpClient:
 
     # --------------------------------------------------------------------------------------------------- the request
 
+    async def _send(
+        self, call: Call, method: str, url: URL | str, body: bytes | None, headers: Mapping[str, str] | None
+    ) -> aiohttp.ClientResponse:
+        session, proxy = self._pool.route(call.login.credential.proxy)
+        call.http_request = f"{method} {url.raw_path if isinstance(url, URL) else _path(url)}"
+        if self._timeout.connect != call.deadlines.connect:
+            self._timeout = aiohttp.ClientTimeout(total=None, connect=call.deadlines.connect)
+        try:
+            response = await session.request(
+                method,
+                url,
+                data=body,
+                headers=self._headers(call.login.credential, headers, has_body=body is not None),
+                skip_auto_headers=_NO_BODY if body is None else None,
+                proxy=proxy,
+                ssl=self._ssl,
+                allow_redirects=False,
+                timeout=self._timeout,
+            )
+        except Exception as error:  # noqa: BLE001  (raised below: a context would keep it)
+            failure = _failure(error, url)
+        else:
+            call.http_status, call.http_date = response.status, response.headers.get("Date")
+            if response.status < 200 or 300 <= response.status < 400:  # noqa: PLR2004  (HTTP's classes of status)
+                raise _no_answer(response)
+            return response
+        raise failure
+
     def _headers(self, login: Credential, headers: Mapping[str, str] | None, *, has_body: bool) -> dict[str, str]:
         merged = {"User-Agent": self._user_agent}
         if has_body:
             merged["Content-Type"] = "application/json"
         if headers:
             merged.update(headers)
-        merged.update(login.headers)
+        if login.headers:
+            merged.update(login.headers)
         if login.cookies:
             # Written here, because a cookie jar quotes values, drops names and remembers.
-            merged["Cookie"] = "; ".join(f"{name}={value}" for name, value in login.cookies.items())
+            merged["Cookie"] = "; ".join([f"{name}={value}" for name, value in login.cookies.items()])
         return merged
 
-    def _timeout_of(self, connect: float) -> aiohttp.ClientTimeout:
-        if self._timeout.connect != connect:
-            self._timeout = aiohttp.ClientTimeout(total=None, connect=connect)
-        return self._timeout
+
+_NO_BODY = ("Content-Type",)  # aiohttp calls a body that is not there an octet stream
+
+
+async def _answer(response: aiohttp.ClientResponse, limit: int) -> Answer:
+    """Read an answer to its end; the connection is let go of, in any case."""
+    try:
+        length = response.content_length
+        if length and length <= limit and "Content-Encoding" not in response.headers:
+            body = await response.read()
+        else:
+            body = await _pieces(response, limit)
+    except Exception as error:  # noqa: BLE001  (raised below: a context would keep it)
+        response.close()
+        failure = _failure(error, response.url)
+    except BaseException:
+        response.close()
+        raise
+    else:
+        return Answer(response.status, response.headers, body)
+    raise failure
+
+
+async def _pieces(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    declared = 0 if "Content-Encoding" in response.headers else response.content_length or 0
+    pieces: list[bytes] = []
+    size = 0
+    while max(size, declared) <= limit:
+        piece = await response.content.readany()
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+        size += len(piece)
+    raise ProtocolChanged(
+        f"an answer of at most {limit} bytes", "a larger one", status=response.status, code="body-too-large"
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ failures
-
-
-async def _mapped(call: Awaitable[T], url: URL | str) -> T:
-    try:
-        return await call
-    except Exception as error:  # noqa: BLE001  (raised below: a context would keep it)
-        failure = _failure(error, url)
-    raise failure
 
 
 def _failure(error: Exception, url: URL | str) -> Exception:
@@ -320,6 +331,14 @@ def _path(url: URL | str) -> str:
         return URL(url).raw_path
     except ValueError:
         return "?"
+
+
+def _no_answer(response: aiohttp.ClientResponse) -> ProtocolChanged:
+    """Return the error for a redirect, and for what no server may say (101, ...), having let go of the connection."""
+    response.close()
+    if response.status < 200:  # noqa: PLR2004  (the informational ones)
+        return ProtocolChanged("an HTTP answer", "a status that ends none", status=response.status)
+    return _redirect(response)
 
 
 def _redirect(response: aiohttp.ClientResponse) -> ProtocolChanged:

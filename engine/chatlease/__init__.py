@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from ._answer import Answer
 from ._clock import Clock, SystemClock, Timer
-from ._core import Step
 from ._deadlines import Deadlines
 from ._engine import Engine
 from ._ledger import MemoryLedger, SqliteLedger
 from ._lifecycle import State, Trigger
 from ._prompt import Messages, format_prompt
 from ._session import Session
+from ._step import Step
 from ._sweep import Sweep, Swept
 from ._trace import Hook, TraceEvent, TraceFile, get_logger
 from .adapter import Credential

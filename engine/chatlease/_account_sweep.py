@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _failpoints
-from ._interrupt import Deadline, ledger_is_late
+from ._interrupt import Deadline, ledger_is_late, uncut
 from ._lost_creates import LostCreates
 from ._sweep import is_hopeless, is_outage, retry_in
 from ._tasks import done_or_later
@@ -356,7 +356,7 @@ class AccountSweep:
         limit = self.deadlines.call if seconds is None else seconds
         async with self._places:
             with Deadline(self.clock, limit, late):
-                return await _uncut(make(Call(self._login, self.deadlines)))
+                return await uncut(make(Call(self._login, self.deadlines)))
 
     async def _renew(self, refused: Login) -> bool:
         """Ask for another credential, once a sweep, whoever of us was refused."""
@@ -383,14 +383,3 @@ class AccountSweep:
 def late() -> Exception:
     """Return the error for a call that takes too long."""
     return Unavailable("the service did not answer in time", code="deadline-call")
-
-
-async def _uncut(call: Awaitable[T]) -> T:
-    """Await a call; one that is cancelled inside the adapter, and not by us, has failed."""
-    try:
-        return await call
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-    raise Unavailable("the call was cancelled inside the adapter", code="cancelled-inside")

@@ -27,6 +27,7 @@ from .events import Event, Final, Token
 if TYPE_CHECKING:
     from ._session import Session
 
+_STREAMING = State.STREAMING  # an attribute of an enum is looked up in Python, and this is asked for every read
 _GIVE_WAY_S = 0.005
 """A flood of tokens holds the event loop no longer than this."""
 
@@ -157,24 +158,24 @@ class Answer:
             raise
 
     async def _read(self) -> Pieces:
-        await self._give_way()
+        session = self._session
+        now = session.clock.now()
+        if now - self._gave_way_at > _GIVE_WAY_S:
+            if self._gave_way_at:
+                await asyncio.sleep(0)
+            self._gave_way_at = now
         if self._prompt is not None:
-            prompt, self._prompt = self._prompt, None
-            await self._session.open(prompt)
-            self._session.answer = None
-            # Weakly: an answer and a session that hold each other would, when dropped, wait for the garbage collector.
-            self._session.asked = None if self._owned else weakref.ref(self)
-        if self._session.state is not State.STREAMING:
-            raise self._session.closed_error() if self._session.closed else UsageError("this answer is over")
+            await self._open(self._prompt)
+        if session.state is not _STREAMING:
+            raise session.closed_error() if session.closed else UsageError("this answer is over")
         return await self._reader.read()
 
-    async def _give_way(self) -> None:
-        now = self._session.clock.now()
-        if now - self._gave_way_at <= _GIVE_WAY_S:
-            return
-        if self._gave_way_at:
-            await asyncio.sleep(0)
-        self._gave_way_at = now
+    async def _open(self, prompt: str) -> None:
+        self._prompt = None
+        await self._session.open(prompt)
+        self._session.answer = None
+        # Weakly: an answer and a session that hold each other would, when dropped, wait for the garbage collector.
+        self._session.asked = None if self._owned else weakref.ref(self)
 
 
 class _Rest:

@@ -109,12 +109,14 @@ def _what_is_left(session: Core) -> str:
 async def _clean_up(session: Core) -> None:
     session.trace("session.cleanup.started", state=session.state.value)
     began = session.clock.now()
-    budget = Deadline(session.clock, session.deadlines.drain, BudgetSpent, session.loop)
+    budget = Deadline(session.clock, session.deadlines.drain, BudgetSpent, loop=session.loop)
     session.budget = budget
-    session.engine.keeper.watch(session)
+    session.engine.keeper.disown(session)
     try:
         with budget:
-            await _quiesce(session)
+            if session.own_step is not None or session.scope is not None:
+                await _quiesce(session)
+            session.close_stream()
             if session.lost and session.bound:  # a sweeper may be at it already
                 raise BudgetSpent  # noqa: TRY301  (the same end as the budget's)
             await _follow_path(session)
@@ -155,7 +157,6 @@ async def _quiesce(session: Core) -> None:
         session.quiet = session.loop.create_future()
         session.scope.interrupt(session.closed_error())
         await session.quiet
-    session.close_stream()
 
 
 async def _follow_path(session: Core) -> None:

@@ -14,43 +14,26 @@ import weakref
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from . import _failpoints
 from ._clock import Clock
 from ._gate import Gate
 from ._interrupt import Deadline, Interruptible, lease_lost, ledger_is_late
 from ._lifecycle import CLEANUP, FINAL, Create, Run, State, Trigger, allowed
 from ._machine import fire
+from ._step import Step, error_keys
 from ._steps import EFFECTS, look
 from ._tasks import wait_patiently
 from .adapter import Adapter, AnswerStream, Call, Credential, Deadlines, Login, RunOptions
-from .errors import ChatleaseError, LedgerError, ServiceError, SessionClosed, StepInFlight
+from .errors import ChatleaseError, LedgerError, SessionClosed, StepInFlight
 from .events import Reading, RunStatus
-from .ledger import Hold
+from .ledger import Hold, Ledger
 
 if TYPE_CHECKING:
     from ._answer import Answer
     from ._engine import Engine
 
 
-class Step(msgspec.Struct, frozen=True):
-    """
-    A transition that was made.
-
-    Attributes:
-        trigger: Which.
-        source: State before.
-        dest: State after.
-        elapsed_s: How long it took, in seconds.
-        http_status: Status of the service's (last) answer; ``None`` for a step without a call.
-    """
-
-    trigger: Trigger
-    source: State
-    dest: State
-    elapsed_s: float
-    http_status: int | None
+_CREATE_CHAT = Trigger.CREATE_CHAT  # an attribute of an enum is looked up in Python
 
 
 class Core:
@@ -205,20 +188,31 @@ class Core:
 
     async def fire_step(self, trigger: Trigger, *args: Any) -> Step:
         """Fire a trigger for the user, in the caller's task, so that a close interrupts it."""
-        self._open_once()
-        with self.begin(Interruptible(self.loop)):
+        if not self._opened:
+            self._open()
+        with self.begin(Interruptible(loop=self.loop)):
             try:
                 return await self.run_step(trigger, *args)
             finally:
                 self.end()
 
+    async def fire_steps(self, *steps: tuple[Any, ...]) -> None:
+        """Fire several triggers, each with its arguments, as `fire_step` does; a close interrupts them as one block."""
+        with self.begin(Interruptible(loop=self.loop)):
+            try:
+                for trigger, *args in steps:
+                    await self.run_step(trigger, *args)
+            finally:
+                self.end()
+
     async def fire_owned(self, trigger: Trigger) -> Step:
         """Fire a trigger for the user, in a task of the engine's, so that nothing cuts it; a close awaits it."""
-        self._open_once()
-        self.begin(Interruptible(self.loop))
-        self.end()
-        task = self.own_step = self.engine.keeper.own(self.run_step(trigger), f"chatlease {trigger.value}")
-        task.add_done_callback(self._own_step_done)
+        if not self._opened:
+            self._open()
+        self._check_free()
+        self.grace_used = 0.0
+        name = f"chatlease {trigger.value}"
+        task = self.own_step = self.engine.keeper.own(self.run_step(trigger), name, self._own_step_done)
         await self.wait(task)
         if self.closed and self.state not in FINAL:
             raise self.closed_error() from None
@@ -249,29 +243,29 @@ class Core:
         """Fire a trigger in this task, traced; for the engine's cleanup, which no close interrupts."""
         source, began = self.state, self.clock.now()
         self.call.http_request = self.call.http_status = None
-        if self.lost and trigger not in CLEANUP:
+        if self.hold is not None and self.lost and trigger not in CLEANUP:
             self.in_doubt = True
             raise lease_lost()
-        if self.engine.tracer.wants("session.transition.started"):
+        traced = self.engine.tracer.wants("session.transition.completed")
+        if traced:
             self.trace("session.transition.started", trigger=trigger.value, source=source.value)
         try:
             await fire(self, trigger, *args)
-            if trigger is Trigger.CREATE_CHAT:
-                await self._bind()
+            if trigger is _CREATE_CHAT and self.engine.ledger is not None:
+                await self._bind(self.engine.ledger)
         except BaseException as error:
             self._trace_failed(trigger, source, began, error)
             raise
         step = Step(trigger, source, self.state, self.clock.now() - began, self.call.http_status)
-        self._trace_completed(step)
+        if traced:
+            self._trace_completed(step)
         if self.state in FINAL:
             self.trace("session.closed", state=self.state.value)
         return step
 
     def begin(self, scope: Interruptible) -> Interruptible:
         """Make this the block that a close interrupts; refuse where another is under way."""
-        self._check_open()
-        if self.scope is not None or self.in_flight or self.own_step is not None:
-            raise StepInFlight("another step of this session is in flight")
+        self._check_free()
         self.scope = scope
         self.grace_used = 0.0
         return scope
@@ -347,18 +341,14 @@ class Core:
         if not task.cancelled():
             task.exception()  # the waiting caller may be gone; then nobody else would look at it
 
-    def _open_once(self) -> None:
-        if not self._opened:
-            self._opened = True
-            self.trace("session.opened", model=self.model)
+    def _open(self) -> None:
+        self._opened = True
+        self.trace("session.opened", model=self.model)
 
-    async def _bind(self) -> None:
-        ledger = self.engine.ledger
-        if ledger is None:
-            return
+    async def _bind(self, ledger: Ledger) -> None:
         assert self.hold is not None
         try:
-            with Deadline(self.clock, self.deadlines.call, ledger_is_late, self.loop):
+            with Deadline(self.clock, self.deadlines.call, ledger_is_late, loop=self.loop):
                 await ledger.bound(self.hold, self.known_chat)
         except LedgerError:
             self.in_doubt = True
@@ -371,9 +361,14 @@ class Core:
         if self.closing_task is not None:
             raise self.closed_error()
 
+    def _check_free(self) -> None:
+        self.engine.check_loop()
+        if self.closing_task is not None:
+            raise self.closed_error()
+        if self.scope is not None or self.in_flight or self.own_step is not None:
+            raise StepInFlight("another step of this session is in flight")
+
     def _trace_completed(self, step: Step) -> None:
-        if not self.engine.tracer.wants("session.transition.completed"):
-            return
         self.trace(
             "session.transition.completed",
             trigger=step.trigger.value,
@@ -393,13 +388,3 @@ class Core:
             http_request=self.call.http_request,
             **{"http_status": self.call.http_status} | error_keys(error),
         )
-
-
-def error_keys(error: BaseException) -> dict[str, Any]:
-    """Return what a trace tells of an error: never its text."""
-    keys: dict[str, Any] = {"error": type(error).__name__}
-    if isinstance(error, ServiceError):
-        keys["error_code"] = error.code or None
-        if error.status is not None:
-            keys["http_status"] = error.status
-    return keys

@@ -21,7 +21,7 @@ import threading
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, Unpack, cast
+from typing import Any, NoReturn, Self, Unpack, cast
 
 from . import _cleanup
 from ._answer import Answer
@@ -287,7 +287,7 @@ class Engine:
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop that the engine was entered on."""
         if self._loop is None:
-            raise UsageError("the engine is not open", hint="Use it inside `async with Engine(...) as engine:`.")
+            raise _not_open()
         return self._loop
 
     def check_loop(self) -> None:
@@ -298,14 +298,10 @@ class Engine:
             UsageError: Another loop or thread, or not entered yet.
             SessionClosed: In a forked child.
         """
-        if self.forked:
-            raise SessionClosed("this process is a fork; the engine and its chats belong to its parent")
         # What runs in this thread is this loop, or it does not run: asking asyncio which would cost a system call.
-        if not self.loop.is_running() or threading.get_ident() != self._thread:
-            raise UsageError(
-                "an engine is used on the event loop that it was entered on",
-                hint="Make one Engine per loop and thread.",
-            )
+        loop = self._loop
+        if loop is None or threading.get_ident() != self._thread or not loop.is_running() or self._forks != _forks:
+            self._refuse_use()
 
     def new_id(self) -> str:
         """Return an id for a session."""
@@ -317,6 +313,15 @@ class Engine:
         return self._forks != _forks
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _refuse_use(self) -> NoReturn:
+        if self.forked:
+            raise SessionClosed("this process is a fork; the engine and its chats belong to its parent")
+        if self._loop is None:
+            raise _not_open()
+        raise UsageError(
+            "an engine is used on the event loop that it was entered on", hint="Make one Engine per loop and thread."
+        )
 
     async def _open_ledger(self, ledger: Ledger) -> None:
         try:
@@ -384,3 +389,7 @@ class Engine:
                 return adapter
         names = ", ".join(adapter.service for adapter in self._adapters)
         raise UsageError(f"the engine has no service {service!r}; it has {names}")
+
+
+def _not_open() -> UsageError:
+    return UsageError("the engine is not open", hint="Use it inside `async with Engine(...) as engine:`.")

@@ -6,6 +6,8 @@ Rules that live here:
   step ends, exactly as `asyncio.timeout` does; the caller sees the reason, never a CancelledError that it did not
   cause.
 * A cancellation that came from outside as well wins: then the CancelledError goes through.
+* A call of an adapter that ends cancelled although nobody cancelled its task was cut inside the adapter, whose own
+  helper tasks `asyncio.run` cancels at teardown. That is a failure of the call; a cleanup must go on after it.
 * Interrupting is only ever done from another task or a loop callback, so the task is suspended inside the block and the
   cancellation cannot leak past its end.
 """
@@ -13,29 +15,30 @@ Rules that live here:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
+
+import msgspec
 
 from ._clock import Clock, Timer
-from .errors import LeaseLost, LedgerUnavailable
+from .errors import LeaseLost, LedgerUnavailable, Unavailable
+
+T = TypeVar("T")
 
 
-class Interruptible:
+class Interruptible(msgspec.Struct, eq=False, kw_only=True):  # a struct, because its constructor is no Python frame
     """
     A block of one task that others may interrupt with a reason.
 
-    Args:
+    Attributes:
         loop: The running loop, where it is known: to ask for it costs a system call on CPython before 3.12.
     """
 
-    __slots__ = ("_cancelling", "_loop", "_reason", "_task")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
-        self._loop = loop
-        self._task: asyncio.Task[object] | None = None
-        self._cancelling = 0
-        self._reason: Exception | None = None
+    loop: asyncio.AbstractEventLoop | None = None
+    _task: asyncio.Task[object] | None = None
+    _cancelling: int = 0
+    _reason: Exception | None = None
 
     def interrupt(self, reason: Exception) -> None:
         """End the block with this reason; the first one counts, and none after its end."""
@@ -44,9 +47,8 @@ class Interruptible:
             self._task.cancel()
 
     def __enter__(self) -> Self:
-        task = asyncio.current_task(self._loop)
+        self._task = task = asyncio.current_task(self.loop)
         assert task is not None, "a step runs in a task"
-        self._task = task
         self._cancelling = task.cancelling()
         return self
 
@@ -61,38 +63,24 @@ class Interruptible:
             raise self._reason from None
 
 
-class Deadline(Interruptible):
+class Deadline(Interruptible, eq=False):
     """
     A block that ends with an error when it takes too long.
 
-    Args:
+    Attributes:
         clock: Whose time counts.
         seconds: From entering the block.
         expired: Makes the error.
-        loop: As for `Interruptible`.
     """
 
-    __slots__ = ("_clock", "_expired", "_seconds", "_timer")
-
-    def __init__(
-        self,
-        clock: Clock,
-        seconds: float,
-        expired: Callable[[], Exception],
-        loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        self._loop = loop
-        self._task = None
-        self._cancelling = 0
-        self._reason = None
-        self._clock = clock
-        self._seconds = seconds
-        self._expired = expired
-        self._timer: Timer | None = None
+    clock: Clock
+    seconds: float
+    expired: Callable[[], Exception]
+    _timer: Timer | None = None
 
     def __enter__(self) -> Self:
-        self._timer = self._clock.call_later(self._seconds, self._expire)
-        self._task = task = asyncio.current_task(self._loop)
+        self._timer = self.clock.call_later(self.seconds, self._expire)
+        self._task = task = asyncio.current_task(self.loop)
         assert task is not None, "a step runs in a task"
         self._cancelling = task.cancelling()
         return self
@@ -108,7 +96,7 @@ class Deadline(Interruptible):
             super().__exit__(kind, error, traceback)
 
     def _expire(self) -> None:
-        self.interrupt(self._expired())
+        self.interrupt(self.expired())
 
 
 def ledger_is_late() -> Exception:
@@ -119,3 +107,24 @@ def ledger_is_late() -> Exception:
 def lease_lost() -> LeaseLost:
     """Return the error for a chat that this process may not use any more."""
     return LeaseLost("this process was stopped longer than its lease; the chat belongs to the sweepers now")
+
+
+async def uncut(call: Awaitable[T]) -> T:
+    """Await a call of an adapter; see the header for a cancellation from inside it."""
+    try:
+        return await call
+    except asyncio.CancelledError:
+        if is_cancelled():
+            raise
+    raise cut_inside()
+
+
+def is_cancelled() -> bool:
+    """Say whether somebody asked for the end of the running task."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def cut_inside() -> Unavailable:
+    """Return the error for a call that was cut inside its adapter."""
+    return Unavailable("the call was cancelled inside the adapter", code="cancelled-inside")

@@ -58,7 +58,6 @@ class Keeper:
         self._hurried = False
         self._released = asyncio.Event()
         self._sessions: weakref.WeakSet[Core] = weakref.WeakSet()
-        self._cleanups: weakref.WeakSet[Core] = weakref.WeakSet()
         self._adopted: set[Core] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._task: asyncio.Task[None] | None = None
@@ -78,12 +77,27 @@ class Keeper:
         """Know of a session."""
         self._sessions.add(session)
 
-    def own(self, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-        """Run a coroutine in a task of the engine's, which nobody else can cancel."""
+    def own(
+        self, coroutine: Coroutine[Any, Any, T], name: str, ended: Callable[[asyncio.Task[T]], object] | None = None
+    ) -> asyncio.Task[T]:
+        """
+        Run a coroutine in a task of the engine's, which nobody else can cancel.
+
+        Args:
+            coroutine: What to run.
+            name: Of the task.
+            ended: Called when it has ended; for everybody at once, since each callback is a turn of the loop's own.
+        """
         assert self._loop is not None
         task = own_task(coroutine, name, self._loop)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def forget(task: asyncio.Task[T]) -> None:
+            self._tasks.discard(task)
+            if ended is not None:
+                ended(task)
+
+        task.add_done_callback(forget)
         return task
 
     def adopt(self, session: Core) -> None:
@@ -94,10 +108,11 @@ class Keeper:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the ledger keeps the chat
             self._loop.call_soon_threadsafe(_cleanup.start, session)
 
-    def watch(self, session: Core) -> None:
-        """Remember a session that is being given back, so that it can be hurried."""
-        self._cleanups.add(session)
-        self._adopted.discard(session)
+    def disown(self, session: Core) -> None:
+        """Let go of an adopted session: its cleanup holds it now."""
+        if session in self._adopted:
+            self._adopted.discard(session)
+            self._sessions.add(session)  # the garbage collector may have taken it out
 
     def release(self) -> None:
         """Let the engine close; may be called from any thread."""
@@ -146,6 +161,6 @@ class Keeper:
         return any(task is not None and not task.done() for task in started)
 
     def _spend_budgets(self) -> None:
-        for session in tuple(self._cleanups):
+        for session in tuple(self._sessions):
             if session.budget is not None:
                 session.budget.interrupt(BudgetSpent())

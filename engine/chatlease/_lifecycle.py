@@ -24,6 +24,7 @@ run that may be going is stopped, or waited for, before the chat is deleted.
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -288,6 +289,7 @@ def allowed(state: State, facts: HasFacts) -> frozenset[Trigger]:
     return frozenset(row.trigger for row in ROWS[state] if holds(row, facts))
 
 
+@functools.cache  # so many arguments as states and facts
 def cleanup_path(state: State, run: Run, create: Create) -> tuple[Trigger, ...]:
     """
     Return the triggers that give the chat back from here, in order.
@@ -309,11 +311,13 @@ def cleanup_path(state: State, run: Run, create: Create) -> tuple[Trigger, ...]:
         return (Trigger.HAND_OVER,)
     if state not in WITH_CHAT:
         return (Trigger.ABANDON,)
-    if _may_stop(state, run):
+    if may_stop(state, run):
         return (Trigger.STOP_RUN, Trigger.DELETE_CHAT)
     return (Trigger.DELETE_CHAT,)
 
 
-def _may_stop(state: State, run: Run) -> bool:
+@functools.cache
+def may_stop(state: State, run: Run) -> bool:
+    """Say whether there may be a run to be stopped."""
     facts = Facts(create=Create.CREATED, run=run)
     return any(row.trigger is Trigger.STOP_RUN and holds(row, facts) for row in ROWS[state])

@@ -41,6 +41,10 @@ class Logins:
         """Return what the engine was given for a named account."""
         return None if self._provider is None else self._provider(service, account)
 
+    def brought(self, session: Core) -> Login | None:
+        """Return the login of a session that was given a credential."""
+        return None if session.credential is None else _named(session.account, session.credential)
+
     async def find(self, session: Core) -> Login:
         """
         Return the login of a session.
@@ -48,8 +52,9 @@ class Logins:
         Raises:
             NotAuthenticated: There is none.
         """
-        if session.credential is not None:
-            return _named(session.account, session.credential)
+        login = self.brought(session)
+        if login is not None:
+            return login
         key = _key(session)
         self._forget_some()
         async with self._locks[key]:

@@ -5,21 +5,23 @@ Rules that live here (each measured; transitions 0.9.3):
 * One machine for the process. Sessions are slotted objects that are never registered with it; a machine per session
   would cost 0.4 to 1 ms and 25 to 75 kB each.
 * Stock `AsyncEvent` swallows cancellation (a cancelled trigger returns False and its body goes on), logs the ``repr``
-  of every exception into the bot's log, and takes ten times as long. `Event.trigger` and `Transition.execute`, both
-  meant to be overridden, run guards, ``before`` and the state change in the caller's task, and nothing else; that the
-  table needs nothing else is asserted when the machine is built. `tests/unit/test_machine.py` keeps the proof.
+  of every exception into the bot's log, and takes twenty times as long. `Event.trigger`, meant to be overridden, runs
+  guards, ``before`` and the state change in the caller's task, and nothing else; that the table needs nothing else is
+  asserted when the machine is built. `tests/unit/test_machine.py` keeps the proof.
 * The adapter call lives in ``before``, one callback per transition: a call that fails leaves the state at its source.
   Nothing is ever put into ``on_exception`` or ``finalize_event``: both swallow errors.
+* Guards and ``before`` are called with the model itself, not with an event that holds it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, NamedTuple, Protocol, cast
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Protocol, cast
 
 from transitions.extensions.asyncio import AsyncEvent, AsyncMachine, AsyncTransition
 
-from ._lifecycle import TABLE, HasFacts, Row, State, Trigger, allowed, holds
+from ._lifecycle import TABLE, HasFacts, State, Trigger, allowed, holds
 from .errors import StepInFlight, TransitionNotAllowed
 
 
@@ -34,28 +36,18 @@ class Model(HasFacts, Protocol):
         ...
 
 
-class Firing(NamedTuple):
-    """One firing of a trigger, as guards and ``before`` get it."""
-
-    model: Model
-    args: tuple[Any, ...]
+_Before = Callable[..., Coroutine[Any, Any, None]]
 
 
 class Transition(AsyncTransition):
-    """Guards, one ``before``, the state change."""
+    """A row of the table, from one state."""
 
     reached: State
     """`dest` as what a session's state is set to."""
-
-    async def execute(self, event_data: Firing) -> bool:  # type: ignore[override]  # the stub wants its own event data
-        """Run the transition if its guards hold; False lets the next row of the same trigger try."""
-        for guard in self.conditions:
-            if not cast("Callable[[Firing], bool]", guard.func)(event_data):
-                return False
-        for call in self.before:
-            await cast("Callable[[Firing], Awaitable[None]]", call)(event_data)
-        event_data.model.state = self.reached
-        return True
+    guards: tuple[Callable[[HasFacts], bool], ...]
+    """`conditions` as what they were made of."""
+    calls: tuple[_Before, ...]
+    """`before` once more, typed."""
 
 
 class Event(AsyncEvent):
@@ -68,15 +60,21 @@ class Event(AsyncEvent):
         """Take the first transition whose guards hold; False when there is none. A second one in flight is refused."""
         if model.in_flight:
             raise StepInFlight("another step of this session is in flight")
-        model.in_flight = True
-        try:
-            firing = Firing(model, args)
-            for transition in self.by_state.get(model.state, ()):
-                if await transition.execute(firing):
-                    return True
-            return False
-        finally:
-            model.in_flight = False
+        # All in one coroutine: every further one is another frame that each answer of the service goes through.
+        for transition in self.by_state.get(model.state, ()):
+            for guard in transition.guards:
+                if not guard(model):
+                    break
+            else:
+                model.in_flight = True
+                try:
+                    for call in transition.calls:
+                        await call(model, *args)
+                finally:
+                    model.in_flight = False
+                model.state = transition.reached
+                return True
+        return False
 
 
 class Machine(AsyncMachine):
@@ -86,16 +84,9 @@ class Machine(AsyncMachine):
     event_cls = Event
 
 
-def _guard(row: Row) -> Callable[[Firing], bool]:
-    def guard(firing: Firing) -> bool:
-        return holds(row, firing.model)
-
-    return guard
-
-
-def _before(trigger: Trigger) -> Callable[[Firing], Coroutine[Any, Any, None]]:
-    def before(firing: Firing) -> Coroutine[Any, Any, None]:
-        return firing.model.effect(trigger, *firing.args)
+def _before(trigger: Trigger) -> _Before:
+    def before(model: Model, *args: Any) -> Coroutine[Any, Any, None]:
+        return model.effect(trigger, *args)
 
     return before
 
@@ -117,7 +108,7 @@ def build() -> Machine:
             row.trigger.value,
             [state for state in State if state in row.sources],
             row.dest,
-            conditions=[_guard(row)],
+            conditions=[partial(holds, row)],
             before=[_before(row.trigger)],
         )
     _assert_plain(machine)
@@ -130,11 +121,13 @@ def _index(machine: Machine) -> None:
         found = {State[name]: tuple(cast("list[Transition]", some)) for name, some in event.transitions.items()}
         for transition in (each for some in found.values() for each in some):
             transition.reached = State[cast("str", transition.dest)]
+            transition.guards = tuple(cast("Callable[[HasFacts], bool]", each.func) for each in transition.conditions)
+            transition.calls = tuple(cast("list[_Before]", transition.before))
         event.by_state = found
 
 
 def _assert_plain(machine: Machine) -> None:
-    """Make sure that nothing is configured which `Transition.execute` would pass over."""
+    """Make sure that nothing is configured which `Event.trigger` would pass over."""
     slots = [machine.prepare_event, machine.before_state_change, machine.after_state_change, machine.finalize_event]
     slots += [machine.on_exception, machine.on_final]
     for state in machine.states.values():

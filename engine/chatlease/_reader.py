@@ -18,15 +18,16 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from ._core import error_keys
 from ._interrupt import Deadline, Interruptible, lease_lost
 from ._lifecycle import Run
+from ._step import error_keys
 from ._steps import look
 from .errors import RunCancelled, RunFailed, ServiceError, StreamStalled, Unavailable
-from .events import Failed, Final, Pending, PluginStep, Reading, RunStatus
+from .events import Batch, Failed, Final, Pending, PluginStep, Reading, RunStatus
 
 if TYPE_CHECKING:
     from ._core import Core
+    from .adapter import AnswerStream
 
 _REQUEUES = 2
 _POLLS_PER_LOOK = 3
@@ -96,11 +97,12 @@ class Reader:
             RunCancelled: Something else cancels the run again and again.
             SessionClosed: The session was closed meanwhile.
         """
+        session = self._session
         while self._error is None:
-            if self._session.lost:
+            if session.hold is not None and session.lost:
                 raise lease_lost()
             try:
-                pieces = await (self._poll() if self._session.stream is None else self._stream())
+                pieces = await (self._poll() if session.stream is None else self._stream(session.stream))
             except StreamStalled as stalled:
                 pieces = await self._last_look(stalled)
             except _TimeToLook:
@@ -111,9 +113,7 @@ class Reader:
 
     # -- the stream ---------------------------------------------------------------------------------------------------
 
-    async def _stream(self) -> Pieces:
-        stream = self._session.stream
-        assert stream is not None
+    async def _stream(self, stream: AnswerStream) -> Pieces:
         try:
             batch = await self._wait(stream.read, streaming=True)
         except Unavailable as error:
@@ -122,41 +122,46 @@ class Reader:
         if not batch:
             self._begin_polling(None)
             return ()
+        self._seen, self._seen_at_s = True, self._answer_s
+        tokens = [piece for piece in batch if isinstance(piece, str)]
+        if len(tokens) == len(batch):  # the hot path
+            self._note_tokens(tokens)
+            return tokens
         return self._take(batch)
 
-    def _take(self, batch: Sequence[str | Pending | PluginStep | Final | Failed]) -> Pieces:
-        """Note what came; the hot path is a batch of nothing but tokens."""
-        self._seen, self._seen_at_s = True, self._answer_s
+    def _take(self, batch: Batch) -> Pieces:
+        """Note what came, up to the end of the answer."""
         pieces: list[str | Pending | PluginStep | Final] = []
-        tokens = 0
+        tokens: list[str] = []
         for piece in batch:
             if isinstance(piece, str):
-                tokens += 1
+                tokens.append(piece)
                 pieces.append(piece)
             elif isinstance(piece, Final):
-                self._note_tokens(pieces, tokens)
+                self._note_tokens(tokens)
                 return [*pieces, *self._finish(piece.text)]
             elif isinstance(piece, Failed):
-                self._note_tokens(pieces, tokens)
+                self._note_tokens(tokens)
                 self._error = self._failed(piece.error)
                 return pieces
             else:
                 if isinstance(piece, PluginStep):
                     self._moved_at_s = self._answer_s
                 pieces.append(piece)
-        self._note_tokens(pieces, tokens)
+        self._note_tokens(tokens)
         return pieces
 
-    def _note_tokens(self, pieces: Pieces, tokens: int) -> None:
+    def _note_tokens(self, tokens: list[str]) -> None:
         if not tokens:
             return
         if not self.token_count:
             self._session.token_given = True
-            self._note_going()
             self._session.trace("session.stream.first_token", waited_s=round(self._answer_s, 6))
-        self.token_count += tokens
+        if not self._going or self._session.gate is not None:
+            self._note_going()
+        self.token_count += len(tokens)
         self._moved_at_s = self._answer_s
-        self._given.extend(piece for piece in pieces if isinstance(piece, str))
+        self._given += tokens
 
     def _note_going(self) -> None:
         if not self._going:
@@ -198,7 +203,7 @@ class Reader:
 
     async def _last_look(self, stalled: StreamStalled) -> Pieces:
         try:
-            with self._session.begin(Interruptible(self._session.loop)):
+            with self._session.begin(Interruptible(loop=self._session.loop)):
                 try:
                     reading = await look(self._session)
                 finally:
@@ -275,7 +280,7 @@ class Reader:
             raise self._late(name)
         began = clock.now()
         try:
-            with session.begin(Deadline(clock, seconds, lambda: self._late(name), session.loop)):
+            with session.begin(Deadline(clock, seconds, lambda: self._late(name), loop=session.loop)):
                 try:
                     return await start()
                 finally:
@@ -290,10 +295,8 @@ class Reader:
         """Return how long the next wait may take, and which deadline says so."""
         deadlines = self._session.deadlines
         left = deadlines.answer - self._answer_s
-        if streaming and self._going:  # the hot path: between two reads of a stream that flows
-            idle = deadlines.idle - (self._answer_s - self._moved_at_s)
-            if 0.0 < idle < left:
-                return idle, "idle"
+        if streaming and self._going and self._moved_at_s == self._answer_s and deadlines.idle < left:
+            return deadlines.idle, "idle"  # the hot path: between two reads of a stream that flows
         limits = [(left, "answer")]
         if not self._going:
             limits.append((deadlines.queue - self._queue_s, "queue"))

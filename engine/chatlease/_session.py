@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Self
 
 from . import _cleanup
 from ._answer import Answer
-from ._core import Core, Step
-from ._lifecycle import HAPPY_PATH, Run, State, Trigger
+from ._core import Core
+from ._lifecycle import HAPPY_PATH, Run, State, Trigger, may_stop
 from ._prompt import Messages, prompt_text
 from ._reader import Reader
+from ._step import Step
 from ._steps import within
 from ._tasks import wait_patiently
 from .adapter import Adapter, Credential, Deadlines, RunOptions
@@ -224,14 +225,12 @@ class Session(Core):
     async def open(self, prompt: str) -> None:
         """Fire what leads from here to a stream that answers the prompt."""
         if self.state is State.NEW:
-            await self.ready_cookies()
+            await self.fire_step(Trigger.READY_COOKIES)
         if self.state is State.COOKIES_READY:
-            await self.create_chat()
-        if Trigger.STOP_RUN in self.allowed and not self.in_doubt:
-            await self.stop_run()
-        await self.send_prompt(prompt)
-        await self.queue_assistant()
-        await self.fire_step(Trigger.OPEN_STREAM)
+            await self.fire_owned(Trigger.CREATE_CHAT)
+        if may_stop(self.state, self.run) and not self.closing and not self.in_doubt:
+            await self.fire_step(Trigger.STOP_RUN)
+        await self.fire_steps((Trigger.SEND_PROMPT, prompt), (Trigger.QUEUE_ASSISTANT,), (Trigger.OPEN_STREAM,))
 
     async def aclose(self) -> None:
         """

@@ -8,8 +8,6 @@ Rules that live here:
   nothing but cleanup. An outcome is known to be a refusal only when no byte left, when the service answered 4xx other
   than 408, 409, 425 and 429, when it said that it is too busy to take the run (`Busy`), or when the adapter refused to
   send it (`UsageError`).
-* A call that ends cancelled although nobody cancelled its task was cut inside the adapter, whose own helper tasks
-  `asyncio.run` cancels at teardown. That is a failure of the call; a cleanup must go on after it.
 * Every call has its deadline here. Retries happen only where no byte left.
 """
 
@@ -23,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _failpoints
 from ._gate import gate_of, rate_limited
-from ._interrupt import Deadline, lease_lost, ledger_is_late
+from ._interrupt import Deadline, cut_inside, is_cancelled, lease_lost, ledger_is_late, uncut
 from ._lifecycle import Create, Run, Trigger
 from ._retry import retry_unsent
 from .adapter import Call
@@ -60,18 +58,7 @@ def refused(error: BaseException) -> bool:
 async def within(session: Core, seconds: float, step: str, call: Awaitable[T]) -> T:
     """Await a call of the adapter for at most that long."""
     with Deadline(session.clock, seconds, lambda: _late(step, seconds)):
-        return await _called(call)
-
-
-async def _called(call: Awaitable[T]) -> T:
-    """Await a call of the adapter; see the header for a cancellation from inside it."""
-    try:
-        return await call
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-    raise Unavailable("the call was cancelled inside the adapter", code="cancelled-inside")
+        return await uncut(call)
 
 
 def _late(step: str, seconds: float) -> Exception:
@@ -104,13 +91,21 @@ async def _attempt(session: Core, trigger: Trigger, call: Callable[[Call], Await
         seconds, late = deadlines.first_event, lambda: _not_open(deadlines.first_event)
     else:
         seconds, late = deadlines.call, lambda: _late(trigger.value, deadlines.call)
-    if session.lost and trigger is not Trigger.DELETE_CHAT:  # found out while a turn, or a retry, was waited for
+    if (
+        session.hold is not None and session.lost and trigger is not _DELETE_CHAT
+    ):  # found out while a turn, or a retry, was waited for
         raise lease_lost()
-    with Deadline(session.clock, seconds, late, session.loop):
-        return await _called(call(session.call))
+    try:
+        with Deadline(session.clock, seconds, late, loop=session.loop):
+            return await call(session.call)  # `uncut`, but for its frame
+    except asyncio.CancelledError:
+        if is_cancelled():
+            raise
+    raise cut_inside()
 
 
-_OPEN_STREAM = Trigger.OPEN_STREAM
+# An attribute of an enum is looked up in Python; these are in the way of every call.
+_OPEN_STREAM, _DELETE_CHAT = Trigger.OPEN_STREAM, Trigger.DELETE_CHAT
 
 
 async def _ask_again(session: Core, trigger: Trigger, call: Callable[[Call], Awaitable[T]], failure: ServiceError) -> T:
@@ -143,14 +138,16 @@ async def _intend_again(session: Core) -> None:
 
 
 async def _intend(session: Core, ledger: Ledger) -> None:
-    with Deadline(session.clock, session.deadlines.call, ledger_is_late, session.loop):
+    with Deadline(session.clock, session.deadlines.call, ledger_is_late, loop=session.loop):
         session.hold = await ledger.intent(_entry(session))
 
 
 async def ready_cookies(session: Core) -> None:
     """Find the credentials of the session's account."""
-    call = session.engine.logins.find(session)
-    login = await within(session, session.deadlines.call, Trigger.READY_COOKIES.value, call)
+    logins = session.engine.logins
+    login = logins.brought(session)
+    if login is None:
+        login = await within(session, session.deadlines.call, Trigger.READY_COOKIES.value, logins.find(session))
     session.log_in(login)
 
 
@@ -275,7 +272,7 @@ async def stop_run(session: Core) -> None:
 
     with Deadline(session.clock, seconds, late):
         if session.adapter.capabilities.stopping:
-            await _called(session.adapter.stop_run(session.call, session.known_chat, session.run_id))
+            await uncut(session.adapter.stop_run(session.call, session.known_chat, session.run_id))
         reading = await _until_over(session)
     session.note(reading)
     session.end_turn()

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from ._clock import Clock, Timer
 
 _SLACK_S = 1e-6
@@ -19,51 +21,44 @@ def _nothing() -> None:
     """Stand for a callback that was cancelled."""
 
 
-class _Entry:
-    __slots__ = ("_queue", "callback", "due")
-
-    def __init__(self, queue: dict[_Entry, None], due: float, callback: Callable[[], object]) -> None:
-        self._queue = queue
-        self.due = due
-        self.callback = callback
+class _Entry(msgspec.Struct, eq=False):  # a struct, because its constructor is no Python frame
+    queue: dict[_Entry, None]
+    due: float
+    callback: Callable[[], object]
 
     def cancel(self) -> None:
         """Make it not happen; no effect when it has."""
-        self._queue.pop(self, None)
+        self.queue.pop(self, None)
         self.callback = _nothing  # it may lead back to whoever holds this timer: a cycle would wait for the collector
 
 
 class _Queue:
     """The timers of one length, in the order in which they are due."""
 
-    __slots__ = ("_clock", "_entries", "_seconds", "_timer")
+    __slots__ = ("_clock", "_seconds", "entries", "timer")
 
     def __init__(self, clock: Clock, seconds: float) -> None:
         self._clock = clock
         self._seconds = seconds
-        self._entries: dict[_Entry, None] = {}
-        self._timer: Timer | None = None
+        self.entries: dict[_Entry, None] = {}
+        self.timer: Timer | None = None
 
-    def add(self, callback: Callable[[], object]) -> Timer:
-        entry = _Entry(self._entries, self._clock.now() + self._seconds, callback)
-        self._entries[entry] = None
-        if self._timer is None:
-            self._timer = self._clock.call_later(self._seconds, self._fire)
-        return entry
+    def start(self) -> None:
+        self.timer = self._clock.call_later(self._seconds, self._fire)
 
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        if self.timer is not None:
+            self.timer.cancel()
 
     def _fire(self) -> None:
-        self._timer = None
+        self.timer = None
         now = self._clock.now() + _SLACK_S
-        while (first := next(iter(self._entries), None)) is not None and first.due <= now:
+        while (first := next(iter(self.entries), None)) is not None and first.due <= now:
             callback = first.callback
             first.cancel()
             callback()
-        if first is not None and self._timer is None:
-            self._timer = self._clock.call_later(first.due - self._clock.now(), self._fire)
+        if first is not None and self.timer is None:
+            self.timer = self._clock.call_later(first.due - self._clock.now(), self._fire)
 
 
 class Timers:
@@ -85,7 +80,13 @@ class Timers:
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         """Call back once, in the running event loop, after that time."""
         queue = self._queues.get(seconds)
-        return self._clock.call_later(seconds, callback) if queue is None else queue.add(callback)
+        if queue is None:
+            return self._clock.call_later(seconds, callback)
+        entry = _Entry(queue.entries, self.now() + seconds, callback)
+        queue.entries[entry] = None
+        if queue.timer is None:
+            queue.start()
+        return entry
 
     def close(self) -> None:
         """Let go of the event loop's timers."""

@@ -102,6 +102,7 @@ Hook: TypeAlias = Callable[[TraceEvent], object]
 
 _stdlib = logging.getLogger("chatlease")
 _stdlib.addHandler(logging.NullHandler())
+_is_enabled_for = _stdlib.isEnabledFor
 _RESERVED = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
@@ -183,12 +184,12 @@ class Tracer:
 
     def wants(self, event: str) -> bool:
         """Say whether anybody would see the event; asked first, because building one costs more than asking."""
-        return bool(self._hooks) or _stdlib.isEnabledFor(EVENTS[event])
+        return bool(self._hooks) or _is_enabled_for(EVENTS[event])
 
     def emit(self, event: str, keys: dict[str, Any]) -> None:
         """Send an event to whoever listens. Keys whose value is ``None`` are left out."""
         keys = {name: value for name, value in keys.items() if value is not None}
-        if _stdlib.isEnabledFor(EVENTS[event]):
+        if _is_enabled_for(EVENTS[event]):
             logger.log(EVENTS[event], event, **keys)
         for hook in tuple(self._hooks):
             if hook in self._hooks:  # the news of another one's dropping may have dropped it meanwhile

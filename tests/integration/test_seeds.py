@@ -145,7 +145,7 @@ def test_the_russian_documents_example_as_a_program(tmp_path: Path) -> None:
             check=False,
             timeout=60,
         )
-        assert (ended.returncode, ended.stderr) == (0, "")
+        assert (ended.returncode, _complaints(ended.stderr)) == (0, [])
         assert ended.stdout.count(" ") == 4
         assert service.created == 1
         assert not service.chats
@@ -239,3 +239,8 @@ async def written(file: Path, enough: Callable[[str], bool]) -> str:
 
 def _text(file: Path) -> str:
     return file.read_text("utf-8") if file.exists() else ""
+
+
+def _complaints(stderr: str) -> list[str]:
+    """Return what a program in development mode complained of, but for the machine's being busy."""
+    return [line for line in stderr.splitlines() if not (line.startswith("Executing <") and " took " in line)]

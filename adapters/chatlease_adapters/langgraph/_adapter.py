@@ -36,6 +36,7 @@ from chatlease.adapter import AnswerStream, Call, Capabilities, ChatListing, Cre
 from chatlease.errors import Busy, ProtocolChanged, UsageError
 from chatlease.events import Reading, RunStatus
 from chatlease_adapters.http import (
+    Address,
     Answer,
     HttpClient,
     HttpStream,
@@ -129,6 +130,7 @@ class LangGraph:
             raise UsageError("on_disconnect is 'cancel' or 'continue'")
         self.origin = base_url(url or os.environ.get(URL_VARIABLE) or DEFAULT_URL)
         self.model = assistant_id
+        self._at = Address(self.origin).at
         self._api_key = api_key
         self._on_disconnect = on_disconnect
         self._proxy = proxy
@@ -159,7 +161,7 @@ class LangGraph:
     async def create_chat(self, call: Call, client_key: str) -> str:
         """Create the thread of that id; see `chatlease.adapter.Adapter`."""
         wanted = {"thread_id": client_key, "if_exists": "raise", "metadata": {**_LEASED_BY, _LEASE: client_key}}
-        answer = await self._http.ask(call, "create a thread", "POST", self._url("/threads"), _encode(wanted))
+        answer = await self._http.ask(call, "create a thread", "POST", self._at("/threads"), _encode(wanted))
         return decode(answer, THREAD, "a thread").thread_id
 
     async def send_prompt(self, call: Call, chat: str, prompt: str, parent: str | None) -> str:  # noqa: ARG002
@@ -205,8 +207,8 @@ class LangGraph:
         if left is not None:
             return left
         cancels = "true" if self._on_disconnect == "cancel" else "false"
-        query = f"/stream?stream_mode={_MODE}&cancel_on_disconnect={cancels}"
-        body = await self._http.stream(call, "GET", self._run(chat, run, query))
+        query = f"stream_mode={_MODE}&cancel_on_disconnect={cancels}"
+        body = await self._http.stream(call, "GET", self._run(chat, run, "/stream", query))
         return await self._opened(call, body, "join the run")
 
     async def read_answer(self, call: Call, chat: str, prompt: str | None, run: str | None) -> Reading:
@@ -226,7 +228,7 @@ class LangGraph:
     async def stop_run(self, call: Call, chat: str, run: str | None) -> None:
         """Have the run cancelled, or all that are under way, and wait for it; see `chatlease.adapter.Adapter`."""
         for each in [run] if run is not None else await self._under_way(call, chat):
-            url = self._run(chat, each, "/cancel?wait=1&action=interrupt")
+            url = self._run(chat, each, "/cancel", "wait=1&action=interrupt")
             answer = await self._http.call(call, "POST", url, b"{}")
             if not _is_gone(answer):  # there is no such run any more, or it is over
                 check(call, answer, "cancel the run")
@@ -251,7 +253,7 @@ class LangGraph:
 
     async def models(self, call: Call) -> Sequence[str]:
         """Return the assistants: the graphs by their names, and those that people made by their ids."""
-        url = self._url("/assistants/search")
+        url = self._at("/assistants/search")
         answer = await self._http.ask(call, "list the assistants", "POST", url, _encode({"limit": _PAGE}))
         assistants = decode(answer, ASSISTANTS, "a list of assistants")
         made = [each.assistant_id for each in assistants if (each.metadata or {}).get("created_by") != "system"]
@@ -263,14 +265,11 @@ class LangGraph:
 
     # ------------------------------------------------------------------------------------------------------ the calls
 
-    def _url(self, path: str) -> URL:
-        return URL(self.origin + path, encoded=True)
+    def _thread(self, chat: str, rest: str = "", query: str = "") -> URL:
+        return self._at(f"/threads/{path_part(chat)}{rest}", query)
 
-    def _thread(self, chat: str, rest: str = "") -> URL:
-        return self._url(f"/threads/{path_part(chat)}{rest}")
-
-    def _run(self, chat: str, run: str, rest: str = "") -> URL:
-        return self._thread(chat, f"/runs/{path_part(run)}{rest}")
+    def _run(self, chat: str, run: str, rest: str = "", query: str = "") -> URL:
+        return self._thread(chat, f"/runs/{path_part(run)}{rest}", query)
 
     async def _opened(self, call: Call, body: HttpStream, doing: str) -> LangGraphStream:
         if body.status == _OK and body.content_type == "text/event-stream":
@@ -307,7 +306,7 @@ class LangGraph:
         return [each.run_id for each in await self._runs(call, chat) if each.status in _UNDER_WAY]
 
     async def _runs(self, call: Call, chat: str) -> list[Run]:
-        url = self._thread(chat, f"/runs?limit={_PAGE}")
+        url = self._thread(chat, "/runs", f"limit={_PAGE}")
         return decode(await self._http.ask(call, "list the runs", "GET", url), RUNS, "a list of runs")
 
     async def _answer(self, call: Call, chat: str, run: Run) -> Reading:
@@ -327,7 +326,7 @@ class LangGraph:
             "sort_order": "desc",
             "select": ["thread_id", "created_at", "metadata"],  # not the texts in it
         }
-        url = self._url("/threads/search")
+        url = self._at("/threads/search")
         answer = await self._http.ask(call, "list the threads", "POST", url, _encode(wanted))
         return decode(answer, THREADS, "a list of threads")
 

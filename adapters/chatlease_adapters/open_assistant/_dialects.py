@@ -17,7 +17,7 @@ from typing import ClassVar, NamedTuple, Protocol
 import msgspec
 from yarl import URL
 
-from chatlease_adapters.http import Answer, base_url, own_words, path_part
+from chatlease_adapters.http import Address, Answer, base_url, own_words, path_part
 
 _NOT_FOUND = 404
 _encode = msgspec.json.Encoder().encode
@@ -57,42 +57,43 @@ class Website:
 
     def __init__(self, base: str) -> None:
         self.base = base
-        self._root = f"{base}/api/chat"
+        self._at = Address(f"{base}/api/chat").at
+        # Made once: aiohttp asks an address for its parts, which are worked out at the first time.
+        self._chats = self._at("")
+        self._prompts = self._at("/prompter_message")
+        self._assistants = self._at("/assistant_message")
 
     def create(self) -> Request:
-        return Request("POST", self._url())
+        return Request("POST", self._chats)
 
     def prompt(self, chat: str, content: str, parent: str | None) -> Request:
         body = {"chat_id": chat, "content": content, "parent_id": parent}
-        return Request("POST", self._url("/prompter_message"), _encode(body))
+        return Request("POST", self._prompts, _encode(body))
 
     def assistant(self, chat: str, prompt: str, options: Mapping[str, object]) -> Request:
         body = {"chat_id": chat, "parent_id": prompt, **options}
-        return Request("POST", self._url("/assistant_message"), _encode(body))
+        return Request("POST", self._assistants, _encode(body))
 
     def events(self, chat: str, run: str) -> Request:
-        return Request("POST", self._url(f"/events?chat_id={path_part(chat)}&message_id={path_part(run)}"))
+        return Request("POST", self._at("/events", f"chat_id={path_part(chat)}&message_id={path_part(run)}"))
 
     def message(self, chat: str, run: str) -> Request:
-        return Request("GET", self._url(f"/message?chat_id={path_part(chat)}&message_id={path_part(run)}"))
+        return Request("GET", self._at("/message", f"chat_id={path_part(chat)}&message_id={path_part(run)}"))
 
     def chat(self, chat: str) -> Request:
-        return Request("GET", self._url(f"?chat_id={path_part(chat)}"))
+        return Request("GET", self._at("", f"chat_id={path_part(chat)}"))
 
     def delete(self, chat: str) -> Request:
-        return Request("DELETE", self._url(f"?chat_id={path_part(chat)}"))
+        return Request("DELETE", self._at("", f"chat_id={path_part(chat)}"))
 
     def listing(self, after: str | None) -> Request:
-        return Request("GET", self._url(f"?after={path_part(after)}" if after else ""))
+        return Request("GET", self._at("", f"after={path_part(after)}" if after else ""))
 
     def models(self) -> Request:
-        return Request("GET", self._url("/models"))
+        return Request("GET", self._at("/models"))
 
     def is_gone(self, answer: Answer) -> bool:
         return answer.status == _NOT_FOUND and not answer.body
-
-    def _url(self, rest: str = "") -> URL:
-        return URL(self._root + rest, encoded=True)
 
 
 class Server:
@@ -102,42 +103,40 @@ class Server:
 
     def __init__(self, base: str) -> None:
         self.base = base
+        self._at = Address(base).at
 
     def create(self) -> Request:
-        return Request("POST", self._url("/chats"), b"{}")
+        return Request("POST", self._at("/chats"), b"{}")
 
     def prompt(self, chat: str, content: str, parent: str | None) -> Request:
         body = {"content": content, "parent_id": parent}
-        return Request("POST", self._url(f"/chats/{path_part(chat)}/prompter_message"), _encode(body))
+        return Request("POST", self._at(f"/chats/{path_part(chat)}/prompter_message"), _encode(body))
 
     def assistant(self, chat: str, prompt: str, options: Mapping[str, object]) -> Request:
         body = {"parent_id": prompt, **options}
-        return Request("POST", self._url(f"/chats/{path_part(chat)}/assistant_message"), _encode(body))
+        return Request("POST", self._at(f"/chats/{path_part(chat)}/assistant_message"), _encode(body))
 
     def events(self, chat: str, run: str) -> Request:
-        return Request("GET", self._url(f"/chats/{path_part(chat)}/messages/{path_part(run)}/events"))
+        return Request("GET", self._at(f"/chats/{path_part(chat)}/messages/{path_part(run)}/events"))
 
     def message(self, chat: str, run: str) -> Request:
-        return Request("GET", self._url(f"/chats/{path_part(chat)}/messages/{path_part(run)}"))
+        return Request("GET", self._at(f"/chats/{path_part(chat)}/messages/{path_part(run)}"))
 
     def chat(self, chat: str) -> Request:
-        return Request("GET", self._url(f"/chats/{path_part(chat)}"))
+        return Request("GET", self._at(f"/chats/{path_part(chat)}"))
 
     def delete(self, chat: str) -> Request:
-        return Request("DELETE", self._url(f"/chats/{path_part(chat)}"))
+        return Request("DELETE", self._at(f"/chats/{path_part(chat)}"))
 
     def listing(self, after: str | None) -> Request:
         # 100 is the most that it gives (recorded: list-chats-server).
-        return Request("GET", self._url(f"/chats?after={path_part(after)}&limit=100" if after else "/chats?limit=100"))
+        return Request("GET", self._at("/chats", f"after={path_part(after)}&limit=100" if after else "limit=100"))
 
     def models(self) -> Request:
-        return Request("GET", self._url("/configs/model_configs"))
+        return Request("GET", self._at("/configs/model_configs"))
 
     def is_gone(self, answer: Answer) -> bool:
         return answer.status == _NOT_FOUND and own_words(answer) == "Chat not found"
-
-    def _url(self, rest: str) -> URL:
-        return URL(self.base + rest, encoded=True)
 
 
 def origin_of(page: str) -> str:
