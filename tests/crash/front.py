@@ -7,7 +7,10 @@ and its counts; but what it counts is asked from the server itself:
 
 * ``chats``: the threads that there are;
 * ``running``: the runs that go on when everybody is gone, those of deleted threads too (workers at one, and the queue);
-* ``lost_messages``: threads that were busy in the moment in which they were deleted, by the server's own word.
+* ``lost_messages``: runs that waited or went on in the moment in which their thread was deleted, and that nobody had
+  asked to stop: they could never be stopped again;
+* ``latest_create_s``: how long the slowest create took to take effect. One that is slower than the create deadline is
+  slower than any ledger can know of.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import re
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Awaitable
 from contextlib import suppress
 from http import HTTPStatus
@@ -73,8 +77,10 @@ class Front:
         self._faults.program(FAULTS)
         self._journal: list[Entry] = []
         self._numbers = count(1)
-        self._busy_deletes = 0
+        self._lost_runs = 0
         self._deleted_at: dict[str, float] = {}
+        self._create_s: dict[str, float] = {}
+        self._recent = defaultdict[str, list[Entry]](list)
         self._under_way: set[asyncio.Task[web.Response]] = set()
 
     def app(self) -> web.Application:
@@ -103,8 +109,15 @@ class Front:
 
     async def _tell_counts(self, request: web.Request) -> web.Response:
         await self._witness.idle(_ENDS_WITHIN_S)
-        chats, running = await self._witness.threads(), await self._witness.runs()
-        return web.json_response({"chats": chats, "running": running, "lost_messages": self._busy_deletes})
+        counts: dict[str, object] = {
+            "chats": await self._witness.threads(),
+            "running": await self._witness.runs(),
+            "lost_messages": self._lost_runs,
+            "latest_create_s": max(self._create_s.values(), default=0.0),
+        }
+        for chat in self._create_s.keys() - self._deleted_at.keys():
+            sys.stderr.write(f"left: thread {chat}, made {self._create_s[chat]:.3f} s after it was asked for\n")
+        return web.json_response(counts)
 
     # -- what passes --------------------------------------------------------------------------------------------------
 
@@ -131,23 +144,29 @@ class Front:
             self._note(request, step, chat, int(fault.value), fault=fault)
             return web.json_response({"detail": "the front wants it so"}, status=int(fault.value))
         if step == "delete_chat":
-            await self._look_whether_busy(chat)
+            await self._look_for_runs(chat, request.headers.get(ACTOR, ""))
         async with self._http.request(
             request.method, self._url + request.raw_path, data=body or None, headers=_headers(request)
         ) as answer:
             told = web.Response(status=answer.status, body=await answer.read(), headers=_passed_on(answer))
         effects = {("create_chat", HTTPStatus.OK): "created", ("delete_chat", HTTPStatus.NO_CONTENT): "deleted"}
         effect = effects.get((step, HTTPStatus(told.status)), "")
+        if effect == "created":
+            self._create_s[chat] = time.monotonic() - came_at
         if effect == "deleted":
             self._deleted_at[chat] = time.monotonic()
         if came_at >= self._deleted_at.get(chat, 0.0) or effect:  # else the chat was still there when this was asked
             self._note(request, step, chat, told.status, effect=effect, fault=fault)
         return told
 
-    async def _look_whether_busy(self, chat: str) -> None:
-        async with self._http.get(f"{self._url}/threads/{chat}") as answer:
-            if answer.status == HTTPStatus.OK and (await answer.json())["status"] == "busy":
-                self._busy_deletes += 1
+    async def _look_for_runs(self, chat: str, actor: str) -> None:
+        async with self._http.get(f"{self._url}/threads/{chat}/runs") as answer:
+            runs: list[dict[str, str]] = await answer.json() if answer.status == HTTPStatus.OK else []
+        going = [run["run_id"] for run in runs if run["status"] in {"pending", "running"}]
+        self._lost_runs += len(going)
+        if going:
+            asked = [f"{each.time:.3f} {each.actor} {each.step} {each.status}" for each in self._recent[chat]]
+            sys.stderr.write(f"{actor} deletes {chat} at {time.monotonic():.3f} though {going} go on; asked: {asked}\n")
 
     async def _stream(self, request: web.Request, body: bytes, chat: str) -> web.StreamResponse:
         """Pass a stream on as it comes; when its client leaves, the server's connection breaks, too."""
@@ -164,7 +183,9 @@ class Front:
         self, request: web.Request, step: str, chat: str, status: int, *, effect: str = "", fault: Fault | None = None
     ) -> None:
         actor, kind = request.headers.get(ACTOR, ""), fault.kind if fault else ""
-        self._journal.append(Entry(next(self._numbers), time.monotonic(), step, chat, actor, status, effect, kind))
+        entry = Entry(next(self._numbers), time.monotonic(), step, chat, actor, status, effect, kind)
+        self._journal.append(entry)
+        self._recent[chat].append(entry)
 
 
 async def _delivered(request: web.Request, effect: Awaitable[web.Response], fault: Fault | None) -> web.Response:

@@ -228,6 +228,7 @@ class Run:
         verdict.left = int(counts["chats"]) - present.count(True)
         verdict.messages_lost = int(counts["lost_messages"])
         verdict.running = int(counts.get("running", 0))
+        verdict.latest_create_s = float(counts.get("latest_create_s", 0.0))
         verdict.counts = self._oracle.counts
         verdict.counts["steady"] = sum(self._oracle.creates[life.name] for life in steady(self._seed))
         verdict.hurt, verdict.allowed = self._oracle.judge(self._deaths, self._stopped | self._told_loss)

@@ -29,8 +29,9 @@ class Verdict(msgspec.Struct, kw_only=True):
         paused: How many others lost their lease, because the machine gave them no time.
         left: Chats that nobody deleted.
         foreign_lost: Chats of another program that were deleted.
-        messages_lost: Messages lost by deletions; on LangGraph, deletions of threads that were busy.
+        messages_lost: Messages lost by deletions; on LangGraph, runs that went on when their thread was deleted.
         running: Runs that go on although everybody is gone.
+        latest_create_s: How long the slowest create took to take effect, where that is known.
         hurt: Requests of living owners that met a chat deleted by a sweeper.
         allowed: Such requests that owners had under way when they lost their lease.
         unfinished: Entries still open when the final sweep was given up.
@@ -54,6 +55,7 @@ class Verdict(msgspec.Struct, kw_only=True):
     foreign_lost: int = 0
     messages_lost: int = 0
     running: int = 0
+    latest_create_s: float = 0.0
     hurt: list[Encounter] = msgspec.field(default_factory=list[Encounter])
     allowed: list[Encounter] = msgspec.field(default_factory=list[Encounter])
     unfinished: int = 0
@@ -67,7 +69,7 @@ class Verdict(msgspec.Struct, kw_only=True):
         for number, what in (
             (self.left, "chats left"),
             (len(self.hurt), "requests of living owners met a chat that a sweeper had deleted"),
-            (self.messages_lost, "messages lost by deletions, or busy threads deleted"),
+            (self.messages_lost, "messages, or runs, lost by deletions"),
             (self.running, "runs that go on for nobody"),
             (self.foreign_lost, "chats of another program deleted"),
             (self.unfinished, "entries still open when the final sweep was given up"),
@@ -119,6 +121,7 @@ class Verdict(msgspec.Struct, kw_only=True):
             "owners hurt": len(self.hurt),
             "messages lost": self.messages_lost,
             "runs that go on": self.running,
+            "seconds of the latest create": round(self.latest_create_s, 1),
             "others' chats deleted": self.foreign_lost,
             "seconds": round(self.seconds),
             "of these after the last kill": round(self.final_s),

@@ -149,7 +149,9 @@ class _Worker:
         fleet = self._fleet
         return Engine(
             self._adapter(http),
-            ledger=SqliteLedger(fleet.ledger, lease=LEASE_S, horizon=HORIZON_S, keep=KEEP_S, liveness=fleet.liveness),
+            ledger=SqliteLedger(
+                fleet.ledger, lease=LEASE_S, horizon=HORIZON_S[fleet.service], keep=KEEP_S, liveness=fleet.liveness
+            ),
             sweep=SWEEP,
             deadlines=DEADLINES,
             credentials=lambda _service, account: self._credential(account),
