@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from chatlease import Deadlines, Engine
-from chatlease.adapter import Call, Credential, Login, RunOptions
+from chatlease.adapter import AnswerStream, Call, Credential, Login, RunOptions
 from chatlease.errors import Busy, Rejected, RunFailed
 from chatlease.events import RunStatus
 from chatlease.testing import check_adapter
@@ -53,6 +53,17 @@ def call_of(text: str) -> Call:
     call = Call(Login("bot", Credential()), Deadlines())
     call.text = text
     return call
+
+
+async def begun(adapter: LangGraph, call: Call) -> tuple[str, str, AnswerStream]:
+    """Have a run go on in a thread of its own; returns their ids, and its stream after the first word."""
+    chat = await adapter.create_chat(call, str(uuid4()))
+    run = await adapter.queue_assistant(call, chat, "p", "agent", RunOptions())
+    stream = await adapter.open_stream(call, chat, run)
+    assert stream is not None
+    while "w0" not in await stream.read():
+        pass
+    return chat, run, stream
 
 
 async def test_the_adapter_keeps_the_contract(real: str, witness: Witness) -> None:
@@ -123,13 +134,8 @@ async def test_errors_are_typed(real: str, witness: Witness) -> None:
 
 async def test_a_client_that_goes_away_stops_its_run(real: str, witness: Witness) -> None:
     """As a process that is killed does: nobody says anything, the connection just breaks."""
-    adapter, call, chat = LangGraph(real), call_of("slow"), str(uuid4())
-    await adapter.create_chat(call, chat)
-    run = await adapter.queue_assistant(call, chat, "p", "agent", RunOptions())
-    stream = call.take_stream()
-    assert stream is not None
-    while "w0" not in await stream.read():
-        pass
+    adapter, call = LangGraph(real), call_of("slow")
+    chat, run, stream = await begun(adapter, call)
     with pytest.raises(Busy):
         await adapter.queue_assistant(call_of("two"), chat, "q", "agent", RunOptions())
     stream.close()
@@ -141,13 +147,8 @@ async def test_a_client_that_goes_away_stops_its_run(real: str, witness: Witness
 
 async def test_what_is_said_of_deletion_during_a_run_is_true(real: str, witness: Witness) -> None:
     """The thread is gone, the run goes on, and neither a cancel nor the end of its connection stops it."""
-    adapter, call, chat = LangGraph(real), call_of("slow 60"), str(uuid4())
-    await adapter.create_chat(call, chat)
-    run = await adapter.queue_assistant(call, chat, "p", "agent", RunOptions())
-    stream = call.take_stream()
-    assert stream is not None
-    while "w0" not in await stream.read():
-        pass
+    adapter, call = LangGraph(real), call_of("slow 60")
+    chat, run, stream = await begun(adapter, call)
     assert await adapter.delete_chat(call, chat)
     await adapter.stop_run(call, chat, run)
     stream.close()

@@ -21,6 +21,9 @@ __all__ = ["ContractBroken", "check_adapter"]
 
 T = TypeVar("T")
 _READS = 10_000
+_LOOKS = 200
+_PAUSE_S = 0.05
+_UNDER_WAY = frozenset({RunStatus.PENDING, RunStatus.GOING})
 _PROMPT = "Say something short, please."
 
 
@@ -186,6 +189,25 @@ async def _check_finished(probe: _Probe) -> None:
     await probe.adapter.delete_chat(probe.call, chat)
 
 
+async def _check_stopping(probe: _Probe) -> None:
+    """A run is over soon after it was stopped, also one whose stream was never opened; then its chat can be deleted."""
+    if not probe.adapter.capabilities.stopping:
+        return
+    chat, prompt, run = await probe.asked()
+    stream = probe.call.take_stream()
+    if stream is not None:
+        stream.close()
+    await probe.adapter.stop_run(probe.call, chat, run)
+    for _ in range(_LOOKS):
+        reading = await probe.adapter.read_answer(probe.call, chat, prompt, run)
+        if reading.status not in _UNDER_WAY:
+            break
+        await asyncio.sleep(_PAUSE_S)
+    else:
+        raise ContractBroken("a run that was stopped is over within seconds")
+    _want(await probe.adapter.delete_chat(probe.call, chat) is True, "delete_chat of a chat that exists is True")
+
+
 async def _check_turns(probe: _Probe) -> None:
     """A second turn names the first run as its parent."""
     chat, prompt, run = await probe.asked()
@@ -222,6 +244,7 @@ _CHECKS: tuple[_Check, ...] = (
     _check_second_delete,
     _check_orphan,
     _check_finished,
+    _check_stopping,
     _check_turns,
     _check_listing,
 )
