@@ -243,7 +243,7 @@ class Core:
         """Fire a trigger in this task, traced; for the engine's cleanup, which no close interrupts."""
         source, began = self.state, self.clock.now()
         self.call.http_request = self.call.http_status = None
-        if self.hold is not None and self.lost and trigger not in CLEANUP:
+        if self.hold is not None and self.hold.lease.lost() and trigger not in CLEANUP:
             self.in_doubt = True
             raise lease_lost()
         traced = self.engine.tracer.wants("session.transition.completed")

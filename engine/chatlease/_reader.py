@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
 from ._interrupt import Deadline, Interruptible, lease_lost
 from ._lifecycle import Run
@@ -99,7 +99,7 @@ class Reader:
         """
         session = self._session
         while self._error is None:
-            if session.hold is not None and session.lost:
+            if session.hold is not None and session.hold.lease.lost():
                 raise lease_lost()
             try:
                 pieces = await (self._poll() if session.stream is None else self._stream(session.stream))
@@ -123,11 +123,12 @@ class Reader:
             self._begin_polling(None)
             return ()
         self._seen, self._seen_at_s = True, self._answer_s
-        tokens = [piece for piece in batch if isinstance(piece, str)]
-        if len(tokens) == len(batch):  # the hot path
-            self._note_tokens(tokens)
-            return tokens
-        return self._take(batch)
+        try:
+            text = "".join(cast("Sequence[str]", batch))  # the hot path: the cheapest way to ask whether all are tokens
+        except TypeError:
+            return self._take(batch)
+        self._note_tokens(text, len(batch))
+        return cast("Sequence[str]", batch)
 
     def _take(self, batch: Batch) -> Pieces:
         """Note what came, up to the end of the answer."""
@@ -138,30 +139,30 @@ class Reader:
                 tokens.append(piece)
                 pieces.append(piece)
             elif isinstance(piece, Final):
-                self._note_tokens(tokens)
+                self._note_tokens("".join(tokens), len(tokens))
                 return [*pieces, *self._finish(piece.text)]
             elif isinstance(piece, Failed):
-                self._note_tokens(tokens)
+                self._note_tokens("".join(tokens), len(tokens))
                 self._error = self._failed(piece.error)
                 return pieces
             else:
                 if isinstance(piece, PluginStep):
                     self._moved_at_s = self._answer_s
                 pieces.append(piece)
-        self._note_tokens(tokens)
+        self._note_tokens("".join(tokens), len(tokens))
         return pieces
 
-    def _note_tokens(self, tokens: list[str]) -> None:
-        if not tokens:
+    def _note_tokens(self, text: str, count: int) -> None:
+        if not count:
             return
         if not self.token_count:
             self._session.token_given = True
             self._session.trace("session.stream.first_token", waited_s=round(self._answer_s, 6))
         if not self._going or self._session.gate is not None:
             self._note_going()
-        self.token_count += len(tokens)
+        self.token_count += count
         self._moved_at_s = self._answer_s
-        self._given += tokens
+        self._given.append(text)
 
     def _note_going(self) -> None:
         if not self._going:

@@ -12,20 +12,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception,
-    stop_after_attempt,
-    stop_never,
-    wait_exponential_jitter,
-)
-from tenacity.stop import stop_base
+from typing import TYPE_CHECKING, TypeVar
 
 from ._clock import Clock
 from .errors import NotAuthenticated, Rejected, ServiceError
+
+if TYPE_CHECKING:
+    from tenacity import AsyncRetrying, RetryCallState
 
 T = TypeVar("T")
 _FIRST_PAUSE_S = 0.25
@@ -37,13 +30,13 @@ _Worth = Callable[[BaseException], bool]
 async def retry_unsent(call: Callable[[], Awaitable[T]], failure: ServiceError, clock: Clock, retried: Retried) -> T:
     """Make a call that failed again, at most twice, where it certainly never left; else raise its failure."""
     await _pause(failure, clock, retried, _unsent)
-    return await _again(clock, retried, _unsent, stop_after_attempt(2))(call)
+    return await _again(clock, retried, _unsent, attempts=2)(call)
 
 
 async def retry_cleanup(call: Callable[[], Awaitable[T]], failure: ServiceError, clock: Clock, retried: Retried) -> T:
     """Make a failed call of the cleanup again until it succeeds, is refused for good, or its budget interrupts it."""
     await _pause(failure, clock, retried, _worth_repeating)
-    return await _again(clock, retried, _worth_repeating, stop_never)(call)
+    return await _again(clock, retried, _worth_repeating, attempts=None)(call)
 
 
 async def _pause(failure: ServiceError, clock: Clock, retried: Retried, worth: _Worth) -> None:
@@ -53,12 +46,14 @@ async def _pause(failure: ServiceError, clock: Clock, retried: Retried, worth: _
     await clock.sleep(_FIRST_PAUSE_S * random.uniform(0.5, 1.5))  # noqa: S311  (jitter, no secret)
 
 
-def _again(clock: Clock, retried: Retried, worth: _Worth, stop: stop_base) -> AsyncRetrying:
-    return AsyncRetrying(
+def _again(clock: Clock, retried: Retried, worth: _Worth, *, attempts: int | None) -> AsyncRetrying:
+    import tenacity  # noqa: PLC0415  (a twentieth of what importing this package costs, for what hardly ever happens)
+
+    return tenacity.AsyncRetrying(
         sleep=clock.sleep,
-        stop=stop,
-        wait=wait_exponential_jitter(multiplier=_FIRST_PAUSE_S, max=5.0, jitter=_FIRST_PAUSE_S),
-        retry=retry_if_exception(worth),
+        stop=tenacity.stop_never if attempts is None else tenacity.stop_after_attempt(attempts),
+        wait=tenacity.wait_exponential_jitter(multiplier=_FIRST_PAUSE_S, max=5.0, jitter=_FIRST_PAUSE_S),
+        retry=tenacity.retry_if_exception(worth),
         before_sleep=_told(lambda attempt, error: retried(attempt + 1, error)),
         reraise=True,
     )

@@ -227,7 +227,7 @@ class Session(Core):
         if self.state is State.NEW:
             await self.fire_step(Trigger.READY_COOKIES)
         if self.state is State.COOKIES_READY:
-            await self.fire_owned(Trigger.CREATE_CHAT)
+            await self.create_chat()
         if may_stop(self.state, self.run) and not self.closing and not self.in_doubt:
             await self.fire_step(Trigger.STOP_RUN)
         await self.fire_steps((Trigger.SEND_PROMPT, prompt), (Trigger.QUEUE_ASSISTANT,), (Trigger.OPEN_STREAM,))

@@ -15,17 +15,20 @@ Rules that live here:
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
-import structlog
 
 from ._clock import Clock
+
+if TYPE_CHECKING:
+    import structlog
 
 SCHEMA_VERSION = 1
 """Of `TraceEvent` and of the lines of a trace file; raised when a reader would have to change."""
@@ -122,6 +125,8 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     Args:
         name: Of the stdlib logger; below ``chatlease`` it is silent unless the host configures logging.
     """
+    import structlog  # noqa: PLC0415  (it takes as long as all of ours, and a bot that does not log needs it never)
+
     logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
         logging.getLogger(name),
         processors=[
@@ -137,7 +142,7 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     return logger
 
 
-logger = get_logger("chatlease")
+_logger = functools.cache(get_logger)
 
 
 class TraceFile:
@@ -190,7 +195,7 @@ class Tracer:
         """Send an event to whoever listens. Keys whose value is ``None`` are left out."""
         keys = {name: value for name, value in keys.items() if value is not None}
         if _is_enabled_for(EVENTS[event]):
-            logger.log(EVENTS[event], event, **keys)
+            _logger(_stdlib.name).log(EVENTS[event], event, **keys)
         for hook in tuple(self._hooks):
             if hook in self._hooks:  # the news of another one's dropping may have dropped it meanwhile
                 self._call(hook, TraceEvent(event, self._clock.wall(), keys))

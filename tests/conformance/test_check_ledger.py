@@ -10,27 +10,15 @@ import msgspec
 import pytest
 
 from chatlease import SqliteLedger
-from chatlease._ledger._store import Store
 from chatlease.ledger import Account, Claim, Counts, Entry, Hold, Known, Ledger, Turn
 from chatlease.testing import ContractBroken, ManualClock, MemoryLedger, check_ledger
-
-
-class Apart(SqliteLedger):
-    """A handle with a store of its own, as another process would have it: made by hand around the registry of paths."""
-
-    async def open(self) -> None:
-        if self._store is None:
-            assert self._clock is not None
-            self._store = Store(self.path, self._terms, self._clock)
-            self._store.users = 1
-            self._store.start()
-        await self._run(lambda statements, now, lease: None)
+from tests.unit.ledger_kit import OwnHandle
 
 
 @pytest.mark.parametrize("liveness", ["flock", "lease"])
 async def test_the_sqlite_ledger_keeps_the_contract(tmp_path: Path, liveness: Literal["flock", "lease"]) -> None:
     clock = ManualClock()
-    await check_ledger(lambda: Apart(tmp_path / "ledger", liveness=liveness, clock=clock), clock=clock)
+    await check_ledger(lambda: OwnHandle(tmp_path / "ledger", liveness=liveness, clock=clock), clock=clock)
 
 
 async def test_a_single_sqlite_handle_by_real_time_keeps_the_contract_as_far_as_it_goes(tmp_path: Path) -> None:
@@ -49,8 +37,8 @@ async def test_the_memory_ledger_keeps_the_contract() -> None:
 
 async def test_nothing_is_left_open_in_a_checked_ledger(tmp_path: Path) -> None:
     clock = ManualClock()
-    await check_ledger(lambda: Apart(tmp_path / "ledger", clock=clock), clock=clock)
-    ledger = Apart(tmp_path / "ledger", clock=clock)
+    await check_ledger(lambda: OwnHandle(tmp_path / "ledger", clock=clock), clock=clock)
+    ledger = OwnHandle(tmp_path / "ledger", clock=clock)
     await ledger.open()
     assert await ledger.counts() == Counts()
     await ledger.aclose()
@@ -206,7 +194,7 @@ async def test_a_broken_ledger_is_told_which_clause_it_breaks(broken: type[Memor
         await check_ledger(lambda: ledger, clock=clock)
 
 
-class _LosesWhatWaits(Apart):
+class _LosesWhatWaits(OwnHandle):
     """Writes what nobody waits for with the next question, and closes without."""
 
     async def open_entries(self) -> Sequence[Entry]:
@@ -220,12 +208,12 @@ class _LosesWhatWaits(Apart):
     _waiting: Sequence[Hold] = ()
 
 
-class _SeesNobodyElse(Apart):
+class _SeesNobodyElse(OwnHandle):
     async def awaited_turns(self) -> Sequence[str]:
         return ()
 
 
-class _LiesDead(Apart):
+class _LiesDead(OwnHandle):
     """Closes without saying that its holder is gone, in a mode where nobody could tell for a minute."""
 
     async def aclose(self) -> None:
@@ -235,7 +223,7 @@ class _LiesDead(Apart):
         await super().aclose()
 
 
-def _apart(kind: type[Apart], path: Path, clock: ManualClock) -> Callable[[], Ledger]:
+def _apart(kind: type[OwnHandle], path: Path, clock: ManualClock) -> Callable[[], Ledger]:
     return lambda: kind(path, liveness="lease", clock=clock)
 
 
@@ -247,7 +235,7 @@ def _apart(kind: type[Apart], path: Path, clock: ManualClock) -> Callable[[], Le
         (_LiesDead, "holds nothing any more"),
     ],
 )
-async def test_a_broken_shared_ledger_is_told_too(tmp_path: Path, broken: type[Apart], clause: str) -> None:
+async def test_a_broken_shared_ledger_is_told_too(tmp_path: Path, broken: type[OwnHandle], clause: str) -> None:
     clock = ManualClock()
     with pytest.raises(ContractBroken, match=clause):
         await check_ledger(_apart(broken, tmp_path / "ledger", clock), clock=clock)

@@ -4,20 +4,56 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
+import pytest
 from aiohttp.client_reqrep import ClientResponse
 from aioresponses import aioresponses
+from yarl import URL
 
 from chatlease.adapter import Call, Credential, Deadlines, Login
+from chatlease.errors import ChatleaseError
+from chatlease_adapters.http import Answer, HttpClient
 
 
 def call_of(credential: Credential | None = None, deadlines: Deadlines | None = None) -> Call:
     """The circumstances of one call, for an account called ``test``."""
     return Call(Login("test", Credential() if credential is None else credential), deadlines or Deadlines())
+
+
+class Idd(msgspec.Struct):
+    """A document with an id."""
+
+    id: str
+
+
+ID = msgspec.json.Decoder(Idd)
+"""Reads one."""
+
+
+async def get(client: HttpClient, url: str | URL, credential: Credential | None = None, **kwargs: Any) -> Answer:
+    """Make one call, and close the client."""
+    try:
+        return await client.call(call_of(credential), "GET", url, **kwargs)
+    finally:
+        await client.aclose()
+
+
+async def failure(awaitable: Awaitable[object]) -> Any:
+    """The error that it raises, checked for what no error may hold."""
+    with pytest.raises(ChatleaseError) as caught:
+        await awaitable
+    assert foreign(caught.value) == []
+    return caught.value
+
+
+def answered(status: int, body: bytes = b"", **headers: str) -> Answer:
+    """Return an answer as a client would."""
+    return Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
 
 
 # ------------------------------------------------------------------------------------------------------------ loopback

@@ -28,15 +28,15 @@ ACCOUNT = Account("fake", "fake://1", "bot-7")
 _numbers = itertools.count(1)
 
 
-class Apart(SqliteLedger):
-    """A handle with a store of its own, as another process has one: made by hand, around the registry of paths."""
+class OwnHandle(SqliteLedger):
+    """A ledger on disk with a connection, threads and a holder of its own, as another process would have."""
 
     async def open(self) -> None:
         if self._store is None:
             self._store = Store(self.path.resolve(), self._terms, self._clock or SystemClock())
             self._store.users = 1
             self._store.start()
-        await self._run(lambda statements, now, lease: None)
+        await super().open()
 
 
 @asynccontextmanager
@@ -124,7 +124,10 @@ class FailingDb:
         return self._db.executemany(sql, parameters)
 
     def close(self) -> None:
-        self._db.close()
+        try:
+            self._faults.meet("close")
+        finally:
+            self._db.close()
 
 
 class Faults:
@@ -132,7 +135,7 @@ class Faults:
     What fails, and what was run.
 
     Attributes:
-        fail: Returns the error for a statement, or ``None``.
+        fail: Returns the error for a statement (or ``close``), or ``None``.
         seen: Every statement.
         connections: Every connection that was opened.
     """
@@ -184,6 +187,19 @@ def started(program: str, *args: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def heard_from(process: subprocess.Popen[str]) -> str:
+    """Wait for a line of a program."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def tell(process: subprocess.Popen[str]) -> None:
+    """Send an empty line to a program."""
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
 
 
 def ended(process: subprocess.Popen[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import sqlite3
 from collections import deque
@@ -11,12 +10,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from chatlease import Engine, MemoryLedger, SqliteLedger, Sweep, TraceEvent
-from chatlease._clock import SystemClock
+from chatlease import Engine, MemoryLedger, Sweep, TraceEvent
 from chatlease._gate import Gate
 from chatlease._ledger import _schema
 from chatlease._ledger._statements import Statements
-from chatlease._ledger._store import Store
 from chatlease.adapter import Capabilities
 from chatlease.ledger import Entry
 from chatlease.testing import FakeService, ManualClock
@@ -27,19 +24,6 @@ LEASE = 60.0
 MARGIN = Sweep().margin
 T = TypeVar("T")
 _ids = itertools.count(1)
-
-
-class PatientClock(ManualClock):
-    """Jumps only when nothing at all is ready to run, however many passes the work takes (on asyncio's own loops)."""
-
-    def __init__(self) -> None:
-        super().__init__(autojump=True)
-
-    def _pass(self) -> None:
-        ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
-        if ready:
-            self._idle_passes = 0
-        super()._pass()
 
 
 class House:
@@ -126,6 +110,11 @@ async def leave(
     return Left(entry.id, chat)
 
 
+async def leave_many(number: int, house: House, service: FakeService, account: str = "bot", **how: bool) -> list[Left]:
+    """Have so many processes do so."""
+    return [await leave(house, service, account, **how) for _ in range(number)]
+
+
 def run_on(service: FakeService, left: Left, seconds: float) -> None:
     """Let a run go on in a chat for so long."""
     assert left.chat is not None
@@ -145,15 +134,10 @@ class Watched(Engine):
         return [event.keys for event in self.events if event.event == name]
 
 
-class OwnHandle(SqliteLedger):
-    """A ledger on disk with a connection, threads and a holder of its own, as another process would have."""
-
-    async def open(self) -> None:
-        if self._store is None:
-            self._store = Store(self.path.resolve(), self._terms, self._clock or SystemClock())
-            self._store.users = 1
-            self._store.start()
-        await super().open()
+def engine_of(service: Any, house: House, **options: Any) -> Watched:
+    """Return an engine in a process of its own, that sweeps when it is told to."""
+    options = {"sweep": None, "ledger": house.process(), "clock": house.clock} | options
+    return Watched(service, **options)
 
 
 _here: ContextVar[str] = ContextVar("_here", default="")

@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from chatlease._cli._app import application
 from chatlease._cli._conversation import Lines
 from chatlease._cli._diagrams import files, sample_trace
 from chatlease._cli._exits import MEANINGS, Exit, of_error, sentence
@@ -42,7 +40,10 @@ from chatlease.errors import (
 from chatlease.events import Pending, Reading, Token
 from chatlease.testing import HANG, FakeService, Fault
 
-STATES = ["cookies-ready", "chat-created", "prompt-sent", "assistant-queued", "streaming", "deleted"]
+from .card import PATH
+from .cli_kit import Result, run_with
+
+STATES = PATH[1:]
 SECRET = "PLANTED-SECRET"
 NOT_FOUND = "no login was found; looked at:\n- environment X: not set\n- file: none"
 STOPPING = "the chat is deleted as soon as its answer has ended; Ctrl-C now leaves it behind\n"
@@ -62,21 +63,7 @@ class Asked(FakeService):
         self.options.append((model, options))
 
 
-class Result:
-    """What a command did."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code = code
-        self.out = out
-        self.err = err
-
-
 Run = Callable[..., Result]
-
-
-def run_on(registry: Registry, *args: str, stdin: str = "") -> Result:
-    done = CliRunner().invoke(application(registry), args, input=stdin, catch_exceptions=False)
-    return Result(done.exit_code, done.stdout, done.stderr)
 
 
 def plugin(name: str, thing: object) -> Plugin:
@@ -95,7 +82,7 @@ def run(service: Asked) -> Run:
     registry = Registry({"fake": plugin("fake", lambda: service)})
 
     def run(*args: str, stdin: str = "") -> Result:
-        return run_on(registry, *args, stdin=stdin)
+        return run_with(registry, *args, stdin=stdin)
 
     return run
 
@@ -112,7 +99,7 @@ def test_the_answer_alone_goes_to_stdout_and_no_chat_is_left(run: Run, service: 
 @pytest.mark.parametrize("arguments", [("chat",), ("chat", "-")])
 def test_a_prompt_is_read_from_stdin(arguments: Sequence[str]) -> None:
     echo = FakeService()
-    done = run_on(Registry({"fake": plugin("fake", lambda: echo)}), *arguments, stdin="two\nlines\n")
+    done = run_with(Registry({"fake": plugin("fake", lambda: echo)}), *arguments, stdin="two\nlines\n")
     assert (done.code, done.out) == (0, "two\nlines\n")
 
 
@@ -230,7 +217,7 @@ def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_short_grace")
 def test_ctrl_c_waits_for_the_answers_end_longer_than_a_bot_would() -> None:
     service = Interrupting("open_stream", answer_s=0.4)
-    done = run_on(Registry({"fake": plugin("fake", lambda: service)}), "chat", "Hi")
+    done = run_with(Registry({"fake": plugin("fake", lambda: service)}), "chat", "Hi")
     assert (done.code, done.out, done.err) == (130, "one \n", f"{STOPPING}interrupted; the chat was given back\n")
     assert (service.chats, service.lost_messages) == ({}, 0)
 
@@ -238,7 +225,7 @@ def test_ctrl_c_waits_for_the_answers_end_longer_than_a_bot_would() -> None:
 @pytest.mark.usefixtures("_short_grace")
 def test_a_second_ctrl_c_leaves_the_chat_and_says_so() -> None:
     service = Interrupting("open_stream", "read_answer", answer_s=1000.0)
-    done = run_on(Registry({"fake": plugin("fake", lambda: service)}), "chat", "Hi")
+    done = run_with(Registry({"fake": plugin("fake", lambda: service)}), "chat", "Hi")
     assert (done.code, done.err) == (4, f"{STOPPING}chat chat-1 is left at the service; delete it there\n")
     assert (list(service.chats), service.lost_messages) == (["chat-1"], 0)
 
@@ -322,19 +309,19 @@ def test_options_reach_an_adapter_that_takes_them_and_no_other() -> None:
 
     registry = Registry({"fake": plugin("fake", make)})
     options = ("--url", "http://x", "--cookie-file", "c.txt", "-o", "dialect=server")
-    assert run_on(registry, "chat", "Hi", *options).code == 0
+    assert run_with(registry, "chat", "Hi", *options).code == 0
     assert given == {"url": "http://x", "cookies": "c.txt", "dialect": "server"}
-    refused = run_on(registry, "chat", "Hi", "--proxy", "http://p")
+    refused = run_with(registry, "chat", "Hi", "--proxy", "http://p")
     assert refused.code == 2
     assert refused.err == "error: adapter fake has no option 'proxy'; it has url, cookies, dialect\n"
-    assert run_on(registry, "chat", "Hi", "-o", "dialect").code == 2
+    assert run_with(registry, "chat", "Hi", "-o", "dialect").code == 2
 
 
 def test_an_adapter_is_chosen_by_name_where_there_are_several() -> None:
     one, other = FakeService(tokens=["one"]), FakeService(tokens=["other"])
     registry = Registry({"one": plugin("one", lambda: one), "other": plugin("other", lambda: other)})
-    assert run_on(registry, "chat", "Hi", "--adapter", "other").out == "other\n"
-    unsaid, unknown = run_on(registry, "chat", "Hi"), run_on(registry, "chat", "Hi", "--adapter", "third")
+    assert run_with(registry, "chat", "Hi", "--adapter", "other").out == "other\n"
+    unsaid, unknown = run_with(registry, "chat", "Hi"), run_with(registry, "chat", "Hi", "--adapter", "third")
     assert (unsaid.code, unsaid.err.splitlines()[0]) == (2, "error: which adapter? installed: one, other")
     assert (unknown.code, unknown.err) == (2, "error: no adapter 'third' is installed; installed: one, other\n")
 
@@ -342,19 +329,19 @@ def test_an_adapter_is_chosen_by_name_where_there_are_several() -> None:
 def test_open_assistant_is_meant_where_several_are_installed_and_none_is_named() -> None:
     one, default = FakeService(tokens=["one"]), FakeService(tokens=["default"])
     registry = Registry({"one": plugin("one", lambda: one), "open-assistant": plugin("oa", lambda: default)})
-    assert run_on(registry, "chat", "Hi").out == "default\n"
+    assert run_with(registry, "chat", "Hi").out == "default\n"
 
 
 def test_a_package_that_cannot_be_imported_spoils_nothing_else(service: Asked) -> None:
     registry = Registry({"fake": plugin("fake", lambda: service), "broken": BROKEN}, {"broken": BROKEN})
-    assert run_on(registry, "chat", "Hi", "--adapter", "fake").code == 0
+    assert run_with(registry, "chat", "Hi", "--adapter", "fake").code == 0
     said = "error: broken of bad-package 2.0 cannot be imported (ImportError: no such library)"
     for arguments in (("chat", "Hi", "--adapter", "broken"), ("broken",)):
-        done = run_on(registry, *arguments)
+        done = run_with(registry, *arguments)
         assert (done.code, done.err.splitlines()[0]) == (2, said)
-    listed = json.loads(run_on(registry, "adapters", "--json").out)
+    listed = json.loads(run_with(registry, "adapters", "--json").out)
     assert [(each["name"], bool(each["problem"])) for each in listed] == [("fake", False), ("broken", True)]
-    assert "broken" in run_on(registry, "--help").out
+    assert "broken" in run_with(registry, "--help").out
 
 
 def test_a_command_of_a_package_is_offered_with_its_options_and_exit_code() -> None:
@@ -363,7 +350,7 @@ def test_a_command_of_a_package_is_offered_with_its_options_and_exit_code() -> N
         print(f"hello {name}" * times)
         return 7
 
-    done = run_on(Registry({}, {"greet": plugin("greet", greet)}), "greet", "you", "--times", "2")
+    done = run_with(Registry({}, {"greet": plugin("greet", greet)}), "greet", "you", "--times", "2")
     assert (done.code, done.out) == (7, "hello youhello you\n")
 
 
@@ -375,7 +362,7 @@ def test_the_installed_registry_has_this_packages_adapter_and_commands() -> None
 
 def test_adapters_are_listed_with_their_package(run: Run) -> None:
     assert re.search(r"^fake +some-package 1.0 +somewhere:fake *$", run("adapters").out, re.MULTILINE)
-    assert run_on(Registry(), "adapters").err.splitlines()[0] == "error: no adapter is installed"
+    assert run_with(Registry(), "adapters").err.splitlines()[0] == "error: no adapter is installed"
 
 
 def test_models_are_listed_one_a_line_or_as_json(run: Run) -> None:
@@ -412,7 +399,7 @@ class Hosted(FakeService):
 
 
 def checked(service: FakeService, *options: str) -> tuple[int, dict[str, dict[str, str]]]:
-    done = run_on(Registry({"fake": plugin("fake", lambda: service)}), "doctor", "--json", *options)
+    done = run_with(Registry({"fake": plugin("fake", lambda: service)}), "doctor", "--json", *options)
     assert SECRET not in done.out + done.err
     return done.code, {check["name"]: check for check in json.loads(done.out)}
 
@@ -503,7 +490,7 @@ def test_doctor_is_readable(run: Run) -> None:
 
 @pytest.mark.usefixtures("state_folder")
 def test_doctor_without_an_adapter_checks_the_rest() -> None:
-    done = run_on(Registry(), "doctor")
+    done = run_with(Registry(), "doctor")
     assert done.code == 1
     assert "problem adapter     which adapter? installed: none" in done.out
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -17,30 +16,15 @@ from chatlease.ledger import Entry, EntryState
 from chatlease.testing import FakeService, Fault, ManualClock, failpoints
 from chatlease.testing.fake_service import unavailable
 from tests.unit.ledger_kit import bot_on, new_entry
-from tests.unit.peers import HORIZON, House, PatientClock, Watched
+from tests.unit.peers import HORIZON, House, engine_of
 
 CHOSEN = Capabilities(client_id=True, client_key=True, listing=True, stopping=True)
 _names = itertools.count(1)
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return PatientClock()
-
-
-@pytest.fixture
-def house(clock: ManualClock) -> House:
-    return House(clock)
-
-
-@pytest.fixture
 def service(clock: ManualClock) -> FakeService:
     return FakeService(clock=clock, capabilities=CHOSEN)
-
-
-def engine_of(service: FakeService, house: House, **options: Any) -> Watched:
-    options = {"sweep": None, "ledger": house.process(), "clock": house.clock} | options
-    return Watched(service, **options)
 
 
 async def died_in_its_create(house: House, service: FakeService, *, created: bool) -> str:

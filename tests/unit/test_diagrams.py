@@ -20,6 +20,8 @@ from chatlease.ledger import Entry, Hold
 from chatlease.testing import FakeService, Fault, capture_trace
 from chatlease.testing.fake_service import unavailable
 
+from .card import PATH
+
 ROOT = Path(__file__).parents[2]
 DIAGRAMS = ROOT / "diagrams"
 READMES = [ROOT / "README.md", DIAGRAMS / "README.md"]
@@ -207,15 +209,7 @@ def messages(drawn: str) -> Sequence[str]:
 async def test_a_sequence_shows_the_states_in_order() -> None:
     drawn = messages(sequence(await sample_trace()))
     states = [line.removeprefix("Note over Session: ") for line in drawn if line.startswith("Note over Session: ")]
-    assert [state for state in states if state in {each.value for each in State}] == [
-        "new",
-        "cookies-ready",
-        "chat-created",
-        "prompt-sent",
-        "assistant-queued",
-        "streaming",
-        "deleted",
-    ]
+    assert [state for state in states if state in {each.value for each in State}] == PATH
 
 
 async def test_a_sequence_of_a_failed_step_shows_the_failure_and_the_cleanup() -> None:

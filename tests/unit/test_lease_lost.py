@@ -22,8 +22,9 @@ from chatlease.events import Batch, Final
 from chatlease.ledger import EntryState
 from chatlease.testing import HANG, FakeService, Fault, ManualClock, failpoints
 
+from .ledger_kit import OwnHandle
 from .paced import collect
-from .peers import OwnHandle, Watched
+from .peers import Watched
 
 LEASE = 60.0
 HANGS = Fault(delay_s=float("inf"))
@@ -91,6 +92,18 @@ async def left_alone(session: Session, service: FakeService, calls: Any) -> None
     assert session.chat in service.chats
 
 
+async def stopped_between_two_tokens(engine: Watched, service: FakeService, ledger: Stoppable) -> None:
+    """Hold that who reads an answer gets no second token, and that the session ends as above."""
+    async with engine.ask("one two", account="bot") as answer:
+        tokens = aiter(answer)
+        assert await anext(tokens) == "one "
+        calls = service.calls.copy()
+        ledger.stop()
+        with pytest.raises(LeaseLost):
+            await anext(tokens)
+    await left_alone(answer.session, service, calls)
+
+
 async def test_the_step_in_flight_ends_with_lease_lost(
     session: Session, service: FakeService, ledger: Stoppable, engine: Watched
 ) -> None:
@@ -151,14 +164,7 @@ async def test_a_reader_that_comes_back_after_the_stop_reads_nothing_more(
     engine: Watched, service: FakeService, ledger: Stoppable
 ) -> None:
     """It was busy with a token when the process was stopped, and is the first to run after it."""
-    async with engine.ask("one two", account="bot") as answer:
-        tokens = aiter(answer)
-        assert await anext(tokens) == "one "
-        calls = service.calls.copy()
-        ledger.stop()
-        with pytest.raises(LeaseLost):
-            await anext(tokens)
-    await left_alone(answer.session, service, calls)
+    await stopped_between_two_tokens(engine, service, ledger)
 
 
 @pytest.mark.parametrize("batches", [[("one ",), ("two",), (Final("one two"),)], [("one ",)]], ids=["stream", "poll"])
@@ -168,14 +174,7 @@ async def test_not_even_what_the_service_has_sent_already_is_given_out(
     """Nor is the service asked for it, where the stream has ended."""
     service = FakeService(clock=clock, batches=batches, answer_s=1e9)
     async with Watched(service, ledger=ledger, clock=clock, sweep=None) as engine:
-        async with engine.ask("one two", account="bot") as answer:
-            tokens = aiter(answer)
-            assert await anext(tokens) == "one "
-            calls = service.calls.copy()
-            ledger.stop()
-            with pytest.raises(LeaseLost):
-                await anext(tokens)
-        await left_alone(answer.session, service, calls)
+        await stopped_between_two_tokens(engine, service, ledger)
 
 
 async def test_a_process_that_was_stopped_before_its_create_was_sent_does_not_send_it(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from pathlib import Path
 
 import pytest
 
 from chatlease import Credential, Deadlines, Engine, MemoryLedger, SqliteLedger, Sweep
-from chatlease._ledger import _schema
 from chatlease._ledger._places import Places
 from chatlease._ledger._statements import Statements
 from chatlease._logins import _KEPT, Logins
@@ -25,16 +23,6 @@ PROMPT = "one two"
 
 def entry(name: str) -> Entry:
     return Entry(id=name, service=ACCOUNT.service, origin=ACCOUNT.origin, account=ACCOUNT.account)
-
-
-@pytest.fixture
-def statements() -> Statements:
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    _schema.migrate(db)
-    found = Statements(db, 300.0)
-    for holder in ("mine", "theirs"):
-        found.join(holder, 1000.0, lease=1e9, host="", lock="")
-    return found
 
 
 def take(places: Places, statements: Statements, entry: str, now: float = 1000.0) -> Turn:

@@ -16,9 +16,9 @@ from chatlease.errors import LeaseLost, LedgerUnavailable
 from chatlease.testing import FakeService, ManualClock
 from tests.unit.ledger_kit import (
     ACCOUNT,
-    Apart,
     Faults,
     Heard,
+    OwnHandle,
     beat,
     faults,
     new_entry,
@@ -44,8 +44,8 @@ async def test_without_locks_a_lease_is_watched_for_its_whole_length(tmp_path: P
     """A wall clock that jumps ahead kills nobody: by the monotonic clock nothing was seen yet."""
     path, clock, theirs = tmp_path / "ledger", _OwnWall(), ManualClock()
     async with (
-        opened(Apart(path, liveness="lease", clock=clock)) as ledger,
-        opened(Apart(path, liveness="lease", clock=theirs)) as other,
+        opened(OwnHandle(path, liveness="lease", clock=clock)) as ledger,
+        opened(OwnHandle(path, liveness="lease", clock=theirs)) as other,
     ):
         await other.intent(new_entry())
         clock.jumped = 3600.0
@@ -57,7 +57,8 @@ async def test_without_locks_a_lease_is_watched_for_its_whole_length(tmp_path: P
         other_store._presence.lease._renewed = theirs.now() + 45.0 + 3600.0  # before its threads see the time
         theirs._now += 45.0 + 3600.0  # it still beats: what was watched is not the same any more
         other_store.pulse()
-        await until(lambda: rows(path, "SELECT max(lease_until) FROM holders")[0][0] > 1_003_000)
+        renewed = f"SELECT lease_until > 1003000 FROM holders WHERE id = '{other_store.lease.holder}'"
+        await until(lambda: rows(path, renewed) == [(1,)])
         await clock.advance(45.0)
         await beat(ledger)
         assert await ledger.reap() == 0
@@ -67,8 +68,8 @@ async def test_without_locks_a_lease_is_watched_for_its_whole_length(tmp_path: P
 async def test_without_locks_who_does_not_beat_for_a_lease_is_dead(tmp_path: Path) -> None:
     path, clock, theirs = tmp_path / "ledger", ManualClock(), ManualClock()
     async with (
-        opened(Apart(path, liveness="lease", clock=clock)) as ledger,
-        opened(Apart(path, liveness="lease", clock=theirs)) as other,
+        opened(OwnHandle(path, liveness="lease", clock=clock)) as ledger,
+        opened(OwnHandle(path, liveness="lease", clock=theirs)) as other,
     ):
         hold = await other.intent(new_entry())
         assert await ledger.reap() == 0
@@ -89,8 +90,8 @@ async def test_a_longer_lease_than_ones_own_is_respected(tmp_path: Path) -> None
     """Its beats are further apart, so that nothing changes for a whole lease of ours."""
     path, clock = tmp_path / "ledger", ManualClock()
     async with (
-        opened(Apart(path, liveness="lease", clock=clock)) as ledger,
-        opened(Apart(path, liveness="lease", lease=1000.0, clock=ManualClock())) as other,
+        opened(OwnHandle(path, liveness="lease", clock=clock)) as ledger,
+        opened(OwnHandle(path, liveness="lease", lease=1000.0, clock=ManualClock())) as other,
     ):
         await other.intent(new_entry())
         for _ in range(4):
@@ -104,7 +105,7 @@ async def test_a_longer_lease_than_ones_own_is_respected(tmp_path: Path) -> None
 async def test_a_lease_that_ran_out_ends_all_old_holds(tmp_path: Path, liveness: str) -> None:
     """The process was stopped for longer: it becomes another holder, says so, and may not touch its old chats."""
     path, clock, heard = tmp_path / "ledger", ManualClock(), Heard()
-    async with opened(Apart(path, liveness=liveness, clock=clock)) as ledger:  # type: ignore[arg-type]
+    async with opened(OwnHandle(path, liveness=liveness, clock=clock)) as ledger:  # type: ignore[arg-type]
         ledger.listen(heard)
         hold, other = await ledger.intent(new_entry()), await ledger.intent(new_entry())
         await ledger.bound(other, "chat-other")
@@ -205,10 +206,10 @@ def test_a_holder_is_marked_with_its_host_and_its_kernel(tmp_path: Path, monkeyp
 async def test_who_is_dead_by_its_lease_leaves_no_lock_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, clock, here = tmp_path / "ledger", ManualClock(), _holders.HOST
     monkeypatch.setattr(_holders, "HOST", "elsewhere")
-    async with opened(Apart(path, clock=ManualClock())) as other:
+    async with opened(OwnHandle(path, clock=ManualClock())) as other:
         lock = tmp_path / "ledger.holders" / store_of(other).lease.holder
         monkeypatch.setattr(_holders, "HOST", here)
-        async with opened(Apart(path, clock=clock)) as ledger:
+        async with opened(OwnHandle(path, clock=clock)) as ledger:
             assert await ledger.reap() == 0
             for _ in range(4):
                 assert lock.exists()

@@ -15,24 +15,26 @@ import pytest
 from chatlease import Engine, SqliteLedger
 from chatlease._cli._ledgers import peek
 from chatlease._ledger import _connection, _holders
-from chatlease._ledger._file import LedgerFile
+from chatlease._ledger._file import LedgerFile, Replaced
 from chatlease.errors import LedgerUnavailable, Unavailable
 from chatlease.ledger import EntryState
 from chatlease.testing import FakeService, ManualClock
 from tests.unit.ledger_kit import (
     ACCOUNT,
-    Apart,
     Faults,
+    OwnHandle,
     bot_on,
     ended,
     faults,
     files_of,
+    heard_from,
     new_entry,
     opened,
     rows,
     sqlite_error,
     started,
     store_of,
+    tell,
     until,
 )
 
@@ -143,12 +145,12 @@ async def test_a_loss_is_noted_once_for_every_account_by_all_processes(tmp_path:
     async with opened(SqliteLedger(path)):
         pass
     path.write_bytes(b"no database " * 1000)
-    async with opened(Apart(path)) as first, opened(Apart(path)) as second:
+    async with opened(OwnHandle(path)) as first, opened(OwnHandle(path)) as second:
         for ledger in (first, second, first):
             await ledger.intent(new_entry())
         lost = [each for each in await first.open_entries() if each.id.startswith("lost-")]
         assert [each.owner for each in lost] == [ACCOUNT]
-    async with opened(Apart(path)) as third:
+    async with opened(OwnHandle(path)) as third:
         await third.intent(new_entry())
         assert len([each for each in await third.open_entries() if each.id.startswith("lost-")]) == 1
 
@@ -332,42 +334,42 @@ def test_processes_that_meet_the_same_corrupt_file_set_it_aside_once(tmp_path: P
         from chatlease import SqliteLedger
         from chatlease.ledger import Entry
 
-        async def main():
-            ledger = SqliteLedger(sys.argv[1])
-            await ledger.open()
-            print(flush=True)
+        async def told_to_go_on(*words):
+            print(*words, flush=True)
             await asyncio.to_thread(sys.stdin.readline)
+
+        async def main(path, is_late):
+            if is_late:
+                await told_to_go_on("ready")
+            ledger = SqliteLedger(path)
+            await ledger.open()
+            if not is_late:
+                await told_to_go_on("ready")
             for number in range(5):
                 name = f"{os.getpid()}-{number}"
                 hold = await ledger.intent(Entry(id=name, service="fake", origin="fake://1", account="bot-7"))
                 await ledger.bound(hold, f"chat-{name}")
-            print(os.getpid(), flush=True)
-            await asyncio.to_thread(sys.stdin.readline)
+            await told_to_go_on(os.getpid())
             await ledger.aclose()
 
-        if sys.argv[2] == "late":
-            print(flush=True)
-            sys.stdin.readline()
-            sys.stdin = open("/dev/null")
-        asyncio.run(main())
+        asyncio.run(main(sys.argv[1], sys.argv[2] == "late"))
     """
     path = tmp_path / "ledger"
-    processes = [started(program, path, "early") for _ in range(3)] + [started(program, path, "late") for _ in range(3)]
-    for process in processes:
-        assert process.stdout is not None
-        process.stdout.readline()
+    processes = [started(program, path, each) for each in ["early"] * 3 + ["late"] * 3]
+    assert [heard_from(each) for each in processes] == ["ready"] * 6
     for each in (path, Path(f"{path}-wal")):
         with each.open("r+b") as file:
             file.write(b"\xa5" * max(each.stat().st_size, 8192))
     for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n\n")
-        process.stdin.flush()
-    pids = [ended(process).split()[-1] for process in processes]
+        tell(process)
+    pids = [heard_from(each) for each in processes]
+    for process in processes:
+        tell(process)
+    for process in processes:
+        ended(process)
     assert len(_aside(path)) == 1
-    expected = {f"{pid}-{number}" for pid in pids for number in range(5)}
     found = dict(rows(path, "SELECT id, chat FROM entries WHERE id NOT LIKE 'lost-%'"))
-    assert found == {name: f"chat-{name}" for name in expected}
+    assert found == {f"{pid}-{number}": f"chat-{pid}-{number}" for pid in pids for number in range(5)}
     assert rows(path, "PRAGMA integrity_check") == [("ok",)]
 
 
@@ -382,6 +384,102 @@ def test_a_lost_file_is_moved_only_by_who_has_the_folders_lock(tmp_path: Path, m
     assert path.exists()
     assert not _aside(path)
     file.close()
+
+
+@pytest.mark.parametrize("moment", ["opened", "closed"])
+def test_no_file_is_moved_while_it_is_opened_or_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faults: Faults, moment: str
+) -> None:
+    """SQLite finds the log by its name: of two files in one moment it would take the wrong one's, or remove it."""
+    monkeypatch.setattr(_holders, "_TRIES", 3)
+    path, folder = tmp_path / "ledger", tmp_path / "ledger.holders"
+    mover, other = (LedgerFile(path, folder, 300.0, ManualClock().now) for _ in range(2))
+    mover.connected()
+    mover.close()
+    other.connected()
+    tried: list[bool] = []
+
+    def moves(sql: str) -> None:
+        if not tried:
+            tried.append(True)
+            with pytest.raises(TimeoutError):
+                mover.set_aside(1.0)
+
+    if moment == "opened":
+        other.close()
+    faults.fail = moves
+    (other.connected if moment == "opened" else other.close)()
+    assert tried
+    assert not _aside(path)
+    other.close()
+
+
+def test_a_file_that_is_replaced_while_it_is_opened_is_another_one(tmp_path: Path, faults: Faults) -> None:
+    """By somebody who knows no locks, between SQLite's opening the file and its opening the log."""
+    path, folder = tmp_path / "ledger", tmp_path / "ledger.holders"
+    next_one = LedgerFile(path, folder, 300.0, ManualClock().now)
+    file = LedgerFile(path, folder, 300.0, ManualClock().now)
+    file.connected()
+    file.close()
+
+    def replaces(sql: str) -> None:
+        faults.fail = lambda sql: None
+        for each in files_of(path):
+            each.rename(tmp_path / f"away-{each.name}")
+        next_one.connected()
+
+    faults.fail = replaces
+    assert file.connected().is_current() is False
+    with pytest.raises(Replaced):
+        file.connected()
+    assert next_one.connected().is_current() is True, "its log is still there"
+    file.close()
+    next_one.close()
+
+
+def test_a_lock_is_let_go_of_though_a_child_was_forked_meanwhile(tmp_path: Path) -> None:
+    program = """
+        import os, sys
+        from pathlib import Path
+        from chatlease._ledger import _holders
+
+        theirs, ours = os.pipe()
+        with _holders.exclusively(Path(sys.argv[1])):
+            if os.fork() == 0:
+                os.close(ours)
+                os.read(theirs, 1)
+                os._exit(0)
+        with _holders.exclusively(Path(sys.argv[1])):
+            print("locked again")
+    """
+    assert ended(started(program, tmp_path / "folder")) == "locked again\n"
+
+
+@pytest.mark.parametrize("how", ["removed", "corrupt"])
+async def test_what_is_left_is_in_the_file_that_is_there_when_the_last_engine_closes(
+    tmp_path: Path, faults: Faults, how: str
+) -> None:
+    """Its file was lost after its last write, of which nobody else would ever know."""
+    path = tmp_path / "ledger"
+    async with opened(SqliteLedger(path)) as ledger:
+        hold = await ledger.intent(new_entry())
+        await ledger.bound(hold, "chat-left")
+        await ledger.hand_over(hold, attempts=1, error_code="http-503")
+        if how == "removed":
+            path.unlink()
+        else:
+            _overwrite(path, faults)
+    assert rows(path, "SELECT chat, orphaned FROM entries WHERE id NOT LIKE 'lost-%'") == [("chat-left", 1)]
+    assert rows(path, "SELECT DISTINCT state FROM holders") == [("gone",)]
+
+
+async def test_a_file_that_was_removed_is_not_made_again_for_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    async with opened(SqliteLedger(path)) as ledger:
+        ledger.settled(await ledger.intent(new_entry()))
+        await ledger.open_entries()
+        path.unlink()
+    assert not path.exists()
 
 
 def test_a_file_that_was_set_aside_is_never_overwritten(tmp_path: Path) -> None:

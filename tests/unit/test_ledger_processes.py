@@ -20,14 +20,16 @@ from chatlease.errors import LedgerUnavailable
 from chatlease.testing import ManualClock
 from tests.unit.ledger_kit import (
     ACCOUNT,
-    Apart,
     Faults,
+    OwnHandle,
     ended,
     faults,
+    heard_from,
     new_entry,
     opened,
     rows,
     started,
+    tell,
 )
 
 __all__ = ["faults"]
@@ -58,8 +60,7 @@ def _holder(
     """A process that holds an entry; ended by force if the test does not end it."""
     process = started(_HOLDS.replace("{leave}", leave), path, lease, liveness)
     try:
-        assert process.stdout is not None
-        yield process, process.stdout.readline().strip()
+        yield process, heard_from(process)
     finally:
         process.kill()
         process.communicate(timeout=30)
@@ -95,12 +96,9 @@ def test_eight_processes_that_start_at_once_make_one_ledger(tmp_path: Path, reco
             shutil.copy(_RECORDED / recorded, path)
         processes = [started(program, path) for _ in range(8)]
         for process in processes:
-            assert process.stdout is not None
-            process.stdout.readline()
+            heard_from(process)
         for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("\n")
-            process.stdin.flush()
+            tell(process)
         for process in processes:
             ended(process)
         assert rows(path, "SELECT count(*), count(DISTINCT chat) FROM entries WHERE chat LIKE 'chat-%-%'") == [(80, 80)]
@@ -195,8 +193,7 @@ def test_a_parent_that_dies_leaves_no_lock_in_its_child(tmp_path: Path) -> None:
     """
     path = tmp_path / "ledger"
     process = started(program, path)
-    assert process.stdout is not None
-    child = int(process.stdout.readline())
+    child = int(heard_from(process))
     try:
         assert process.wait(30) == -signal.SIGKILL
         (name,) = [each.name for each in (tmp_path / "ledger.holders").iterdir()]
@@ -252,9 +249,7 @@ async def test_a_process_that_ends_without_closing_is_gone_all_the_same(tmp_path
     """What waits is written at the end of the process, and nobody has to wait for its lease."""
     path = tmp_path / "ledger"
     with _holder(path, liveness="lease", leave="ledger.settled(hold); ledger.end_turn('x')") as (process, holder):
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
+        tell(process)
         assert process.wait(30) == 0
     assert rows(path, "SELECT id, state FROM holders") == [(holder, "gone")]
     assert rows(path, "SELECT state FROM entries") == [("settled",)]
@@ -305,9 +300,7 @@ async def test_a_stopped_process_is_not_dead_though_its_lease_has_run_out(tmp_pa
                 assert await ledger.reap() == 0
             assert not await ledger.claim([ACCOUNT], 5)
             process.send_signal(signal.SIGCONT)
-            assert process.stdin is not None
-            process.stdin.write("\n")
-            process.stdin.flush()
+            tell(process)
             assert process.wait(30) == 0
 
 
@@ -315,7 +308,7 @@ async def test_a_lock_file_that_was_removed_leaves_it_to_the_lease(tmp_path: Pat
     """A cleaner of old files kills nobody."""
     path = tmp_path / "ledger"
     clock = ManualClock()
-    async with opened(Apart(path, lease=1000.0)) as other, opened(Apart(path, clock=clock)) as ledger:
+    async with opened(OwnHandle(path, lease=1000.0)) as other, opened(OwnHandle(path, clock=clock)) as ledger:
         await other.intent(new_entry())
         for each in (tmp_path / "ledger.holders").iterdir():
             each.unlink()

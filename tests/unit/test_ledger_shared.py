@@ -14,7 +14,7 @@ from chatlease._ledger._batch import Waiter
 from chatlease.errors import LedgerUnavailable
 from chatlease.ledger import EntryState
 from chatlease.testing import FakeService
-from tests.unit.ledger_kit import ACCOUNT, Apart, Faults, Heard, faults, new_entry, opened, rows, store_of, until
+from tests.unit.ledger_kit import ACCOUNT, Faults, Heard, OwnHandle, faults, new_entry, opened, rows, store_of, until
 
 __all__ = ["faults"]
 
@@ -144,7 +144,7 @@ async def test_a_turn_asked_for_by_somebody_who_left_is_not_taken(tmp_path: Path
 
 async def test_a_hold_of_a_lost_lease_is_worth_nothing(tmp_path: Path) -> None:
     """A write that waited while our holder was declared dead is made by the next holder, or not at all."""
-    async with opened(Apart(tmp_path / "ledger")) as ledger, opened(Apart(tmp_path / "ledger")) as other:
+    async with opened(OwnHandle(tmp_path / "ledger")) as ledger, opened(OwnHandle(tmp_path / "ledger")) as other:
         heard = Heard()
         ledger.listen(heard)
         hold = await ledger.intent(new_entry())

@@ -33,6 +33,8 @@ from chatlease.adapter import Adapter
 from chatlease.errors import TransitionNotAllowed
 from chatlease.testing import failpoints
 
+from .card import PATH
+
 BOOLEANS = (False, True)
 LIVE = [state for state in State if state not in FINAL]
 HOLDING = [state for state in State if state in WITH_CHAT]
@@ -90,15 +92,7 @@ def test_the_happy_path_of_the_design_is_in_the_table() -> None:
     while state not in FINAL:
         state = after(state, HAPPY_PATH[state], facts.get(state, Facts()))
         path.append(state)
-    assert [each.value for each in path] == [
-        "new",
-        "cookies-ready",
-        "chat-created",
-        "prompt-sent",
-        "assistant-queued",
-        "streaming",
-        "deleted",
-    ]
+    assert [each.value for each in path] == PATH
     assert HAPPY_PATH.keys() == set(State) - FINAL
 
 

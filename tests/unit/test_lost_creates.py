@@ -12,23 +12,13 @@ from chatlease import Sweep
 from chatlease.adapter import Call, Capabilities, ChatListing
 from chatlease.errors import NotAuthenticated
 from chatlease.ledger import Account, Entry, Hold, Known
-from chatlease.testing import FakeService, Fault, ManualClock
+from chatlease.testing import FakeService, Fault, ManualClock, failpoints
 from chatlease.testing.fake_service import unavailable
 
-from .peers import HORIZON, LEASE, MARGIN, House, PatientClock, Process, Watched, leave, run_on
+from .peers import HORIZON, LEASE, MARGIN, House, Left, Process, engine_of, leave, leave_many, run_on
 
 KEYLESS = Capabilities(listing=True, deletion_during_run="harmful", runs_per_account=1)
 READY = HORIZON + LEASE + MARGIN
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return PatientClock()
-
-
-@pytest.fixture
-def house(clock: ManualClock) -> House:
-    return House(clock)
 
 
 @pytest.fixture
@@ -37,14 +27,16 @@ def keyless(clock: ManualClock) -> FakeService:
     return FakeService(clock=clock, capabilities=KEYLESS)
 
 
-def engine_of(service: Any, house: House, **options: Any) -> Watched:
-    options = {"sweep": None, "ledger": house.process(), "clock": house.clock} | options
-    return Watched(service, **options)
-
-
 async def begin(process: Process, service: FakeService, *, account: str = "bot", name: str = "living") -> Hold:
     """Have a living session of another process begin a create."""
     return await process.intent(Entry(id=name, service=service.service, origin=service.origin, account=account))
+
+
+async def lost(house: House, service: FakeService, number: int = 1) -> list[Left]:
+    """Have processes die before a create's reply arrives; then wait until such a chat may be looked for."""
+    left = await leave_many(number, house, service, bind=False)
+    await house.clock.sleep(READY + 1)
+    return left
 
 
 class TestByTime:
@@ -81,8 +73,7 @@ class TestByTime:
         for number in range(260):
             await leave(house, keyless, create=number % 2 == 0, bind=False)
         await clock.sleep(READY + 1)
-        for _ in range(20):
-            await leave(house, keyless)
+        await leave_many(20, house, keyless)
         async with engine_of(keyless, house) as engine:
             swept = await engine.sweep()
         assert keyless.calls["list_chats"] == 1
@@ -111,8 +102,7 @@ class TestByTime:
         order: list[str] = []
         service = Meanwhile(clock=clock, capabilities=KEYLESS)
         service.tells_creation = False
-        left = await leave(house, service, bind=False)
-        await clock.sleep(READY + 1)
+        (left,) = await lost(house, service)
         async with engine_of(service, house, ledger=Asked(house)) as engine:
             swept = await engine.sweep()
         assert order == ["listed", "known"]
@@ -137,8 +127,7 @@ class TestByTime:
         self, keyless: FakeService, house: House, clock: ManualClock, ahead: float
     ) -> None:
         keyless.ahead_s = ahead
-        left = await leave(house, keyless, bind=False)
-        await clock.sleep(READY + 1)
+        (left,) = await lost(house, keyless)
         theirs = keyless.plant("bot")
         slow = await leave(house, keyless)
         run_on(keyless, slow, 15)  # what is done before the listing takes its time, and must not count as an offset
@@ -172,8 +161,7 @@ class TestAmbiguity:
         living = house.process()
         hold = await begin(living, keyless)
         mine = keyless.plant("bot", key="living")
-        left = await leave(house, keyless, bind=False)
-        await clock.sleep(READY + 1)
+        (left,) = await lost(house, keyless)
         async with engine_of(keyless, house) as engine:
             for _ in range(3):
                 assert (await engine.sweep()).absent == 0
@@ -190,8 +178,7 @@ class TestAmbiguity:
         living = house.process()
         await begin(living, keyless)
         keyless.plant("bot", key="living")
-        await leave(house, keyless, bind=False)
-        await clock.sleep(READY + 1)
+        await lost(house, keyless)
         async with engine_of(keyless, house) as engine:
             await engine.sweep()
             assert len(keyless.chats) == 2
@@ -205,8 +192,7 @@ class TestAmbiguity:
     async def test_a_session_that_began_later_makes_nothing_ambiguous(
         self, keyless: FakeService, house: House, clock: ManualClock
     ) -> None:
-        await leave(house, keyless, bind=False)
-        await clock.sleep(READY + 1)
+        await lost(house, keyless)
         await begin(house.process(), keyless)
         mine = keyless.plant("bot", key="living")
         async with engine_of(keyless, house) as engine:
@@ -237,8 +223,7 @@ class TestByChoice:
         assert keyless.calls["delete_chat"] == 0
 
     async def test_off_does_not_even_look(self, keyless: FakeService, house: House, clock: ManualClock) -> None:
-        await leave(house, keyless, bind=False)
-        await clock.sleep(READY + 1)
+        await lost(house, keyless)
         async with engine_of(keyless, house, sweep=Sweep(reconcile="off", every=1e6)) as engine:
             assert (await engine.sweep()).undeleted == 1
         assert keyless.calls["list_chats"] == 0
@@ -312,6 +297,22 @@ class TestByKey:
             assert (await engine.sweep()).swept == 1
         assert service.lost_messages == 0
 
+    async def test_what_was_deleted_before_something_broke_has_not_failed(
+        self, service: FakeService, house: House
+    ) -> None:
+        first, *others = await leave_many(3, house, service, bind=False)
+
+        def break_off() -> None:
+            raise ValueError
+
+        async with engine_of(service, house) as engine:
+            with failpoints.at("sweep.settled", break_off):
+                swept = await engine.sweep()
+            assert (swept.swept, swept.failed) == (1, 2)
+            failed = {keys["session"] for keys in engine.told("sweep.chat.failed")}
+        assert failed == {each.entry for each in others}
+        assert house.states()[first.entry] == "settled"
+
     async def test_a_create_that_is_answered_late_is_swept_by_the_same_process(
         self, service: FakeService, house: House, clock: ManualClock
     ) -> None:
@@ -330,9 +331,7 @@ class TestTrouble:
     async def test_a_listing_that_fails_makes_nothing_absent(
         self, keyless: FakeService, house: House, clock: ManualClock
     ) -> None:
-        for _ in range(3):
-            await leave(house, keyless, bind=False)
-        await clock.sleep(READY + 1)
+        await lost(house, keyless, 3)
         keyless.fail("list_chats", unavailable())
         async with engine_of(keyless, house) as engine:
             swept = await engine.sweep()
@@ -353,9 +352,7 @@ class TestTrouble:
                         raise unavailable()
 
         service = Breaking(clock=clock, capabilities=KEYLESS)
-        for _ in range(3):
-            await leave(house, service, bind=False)
-        await clock.sleep(READY + 1)
+        await lost(house, service, 3)
         async with engine_of(service, house) as engine:
             assert (await engine.sweep()).failed == 3
             service.breaks = False
@@ -366,8 +363,7 @@ class TestTrouble:
     async def test_a_listing_that_hangs_has_the_time_of_a_call(
         self, keyless: FakeService, house: House, clock: ManualClock
     ) -> None:
-        await leave(house, keyless, bind=False)
-        await clock.sleep(READY + 1)
+        await lost(house, keyless)
         keyless.fail("list_chats", Fault(delay_s=float("inf")))
         async with engine_of(keyless, house) as engine:
             began = clock.now()
@@ -377,9 +373,7 @@ class TestTrouble:
     async def test_a_candidate_that_cannot_be_deleted_leaves_its_intents_open(
         self, keyless: FakeService, house: House, clock: ManualClock
     ) -> None:
-        for _ in range(2):
-            await leave(house, keyless, bind=False)
-        await clock.sleep(READY + 1)
+        await lost(house, keyless, 2)
         keyless.fail("delete_chat", Fault(), ValueError("broken"))
         async with engine_of(keyless, house) as engine:
             swept = await engine.sweep()
@@ -391,8 +385,7 @@ class TestTrouble:
     async def test_a_refused_listing_parks_the_account(
         self, keyless: FakeService, house: House, clock: ManualClock
     ) -> None:
-        await leave(house, keyless, bind=False)
-        await clock.sleep(READY + 1)
+        await lost(house, keyless)
         keyless.fail("list_chats", *[NotAuthenticated("x", status=401)] * 2)
         async with engine_of(keyless, house) as engine:
             assert (await engine.sweep()).parked == 1
@@ -402,9 +395,7 @@ class TestTrouble:
     async def test_several_engines_looking_at_once_hurt_nobody(
         self, keyless: FakeService, house: House, clock: ManualClock
     ) -> None:
-        for _ in range(120):
-            await leave(house, keyless, bind=False)
-        await clock.sleep(READY + 1)
+        await lost(house, keyless, 120)
         living = house.process()
         hold = await begin(living, keyless)
         chat = keyless.plant("bot", key="living")

@@ -1,48 +1,27 @@
-"""The sweeper gives back what others left: when, with whose login, and without harm to anyone; whatever goes wrong."""
+"""The sweeper gives back what others left: when, and without harm to anyone; whatever goes wrong."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
-from chatlease import Deadlines, SqliteLedger, Sweep, TraceEvent
+from chatlease import Deadlines, Sweep, TraceEvent
 from chatlease.adapter import Call, Capabilities, Credential, Login
-from chatlease.errors import LedgerUnavailable, NotAuthenticated, RateLimited, SessionClosed, UsageError
-from chatlease.ledger import Account, Claim, Entry
-from chatlease.testing import FakeService, Fault, ManualClock, failpoints
+from chatlease.errors import LedgerUnavailable, RateLimited, SessionClosed, UsageError
+from chatlease.ledger import Claim
+from chatlease.testing import FakeService, Fault, ManualClock
 from chatlease.testing.fake_service import unavailable
 
-from .peers import HORIZON, House, Left, OwnHandle, PatientClock, Process, Watched, leave, run_on
+from .peers import House, Left, Process, Watched, engine_of, leave, leave_many, run_on
 
 HANG = Fault(delay_s=float("inf"))
-HARMFUL = Capabilities(client_key=True, listing=True, deletion_during_run="harmful", runs_per_account=1)
 STOPPABLE = Capabilities(listing=True, stopping=True, deletion_during_run="harmful")
 SAFE = Capabilities(listing=True)
 BLIND = Capabilities(deletion_during_run="harmful")
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return PatientClock()
-
-
-@pytest.fixture
-def house(clock: ManualClock) -> House:
-    return House(clock)
-
-
-def engine_of(service: Any, house: House, **options: Any) -> Watched:
-    """An engine in a process of its own, that sweeps when it is told to."""
-    options = {"sweep": None, "ledger": house.process(), "clock": house.clock} | options
-    return Watched(service, **options)
 
 
 class TestWhen:
@@ -88,8 +67,7 @@ class TestWhen:
         assert (swept.reaped, swept.claimed, swept.swept, swept.open) == (1, 1, 1, 0)
 
     async def test_the_figures_of_a_sweep_are_what_was_done(self, service: FakeService, house: House) -> None:
-        for _ in range(3):
-            await leave(house, service)
+        await leave_many(3, house, service)
         gone = await leave(house, service)
         del service.chats[str(gone.chat)]
         await leave(house, service, create=False)
@@ -114,8 +92,7 @@ class TestWhen:
         assert service.chats.keys() == {left.chat}
 
     async def test_sweeps_of_one_engine_never_overlap(self, service: FakeService, house: House) -> None:
-        for _ in range(30):
-            await leave(house, service)
+        await leave_many(30, house, service)
         async with engine_of(service, house, sweep=Sweep()) as engine:
             await asyncio.gather(*(engine.sweep() for _ in range(3)))
             names = [e.event for e in engine.events if e.event in {"sweep.started", "sweep.completed"}]
@@ -171,6 +148,22 @@ class TestWhen:
             ledger.fails = False
             await clock.sleep(61)
             assert not service.chats
+
+    async def test_a_ledger_that_fails_for_one_account_is_told_and_costs_the_others_nothing(
+        self, service: FakeService, house: House
+    ) -> None:
+        class Failing(Process):
+            async def claim(self, accounts: Any, limit: int) -> list[Claim]:
+                if {account.account for account in accounts} == {"sick"}:
+                    raise LedgerUnavailable("the disk is full")
+                return list(await super().claim(accounts, limit))
+
+        sick = await leave(house, service, "sick")
+        await leave(house, service, "well")
+        async with engine_of(service, house, ledger=Failing(house)) as engine:
+            with pytest.raises(LedgerUnavailable):
+                await engine.sweep()
+        assert service.chats.keys() == {sick.chat}
 
 
 class TestRuns:
@@ -244,8 +237,7 @@ class TestGone:
         assert service.calls["list_chats"] == 1, "the listing is what proves the login"
 
     async def test_one_proof_is_enough_for_a_sweep(self, service: FakeService, house: House) -> None:
-        for _ in range(20):
-            await leave(house, service)
+        await leave_many(20, house, service)
         service.chats.clear()
         async with engine_of(service, house) as engine:
             assert (await engine.sweep()).swept == 20
@@ -304,140 +296,11 @@ class TestGone:
         assert house.states()[left.entry] in {"bound", "settled"}
 
 
-class TestParking:
-    async def test_a_refused_login_parks_the_account_with_one_alert(
-        self, service: FakeService, house: House, clock: ManualClock
-    ) -> None:
-        for _ in range(300):
-            await leave(house, service)
-        service.logins = {}
-        async with engine_of(service, house, sweep=Sweep()) as engine:
-            await clock.sleep(3000)
-            assert len(engine.told("sweep.account.parked")) == 1
-            assert engine.told("sweep.account.parked")[0]["error_code"] == "http-403"
-            assert service.calls["read_answer"] <= 8, "a refused login is not used again and again"
-            assert {(e.attempts, e.dead, e.parked) for e in house.entries()} == {(0, False, True)}
-            assert (await engine.sweep()).parked == 300
-
-    async def test_a_parked_account_is_tried_with_one_chat_an_hour_and_unparked_when_that_succeeds(
-        self, service: FakeService, house: House, clock: ManualClock
-    ) -> None:
-        for _ in range(50):
-            await leave(house, service)
-        service.logins = {}
-        async with engine_of(service, house) as engine:
-            await engine.sweep()
-            calls = service.calls["read_answer"]
-            await clock.sleep(3500)
-            await engine.sweep()
-            assert service.calls["read_answer"] == calls, "not before the hour is over"
-            await clock.sleep(101)
-            await engine.sweep()
-            assert service.calls["read_answer"] == calls + 1
-            assert len(engine.told("sweep.account.parked")) == 1
-            service.logins = None
-            await clock.sleep(3601)
-            assert (await engine.sweep()).swept == 50
-            assert len(engine.told("sweep.account.unparked")) == 1
-        assert not service.chats
-        assert not house.db.execute("SELECT * FROM parked").fetchall()
-
-    async def test_the_source_is_asked_once_more_and_whoever_was_refused_goes_on(
-        self, service: FakeService, house: House
-    ) -> None:
-        for _ in range(40):
-            await leave(house, service)
-        good = Credential(cookies={"login": "new"})
-        service.logins = {"bot": good}
-        asked = Counter[str]()
-
-        def provide(_service: str, account: str) -> Credential:
-            asked[account] += 1
-            return Credential(cookies={"login": "old"}) if asked[account] == 1 else good
-
-        async with engine_of(service, house, credentials=provide) as engine:
-            assert (await engine.sweep()).swept == 40
-            assert not engine.told("sweep.account.parked")
-        assert asked["bot"] == 2
-
-    @pytest.mark.parametrize("accepted", [0, 1])
-    async def test_a_source_is_asked_no_more_than_once_more(
-        self, clock: ManualClock, house: House, accepted: int
-    ) -> None:
-        """Also where what it gave is accepted, and refused again in the same sweep."""
-
-        class Fickle(FakeService):
-            def _accepts(self, login: Login) -> bool:
-                good = login.credential == Credential(cookies={"login": "number 2"})
-                return good and self.calls["delete_chat"] <= accepted + 1
-
-        def provide(_service: str, account: str) -> Credential:
-            asked.append(account)
-            return Credential(cookies={"login": f"number {len(asked)}"})
-
-        service, asked = Fickle(clock=clock, capabilities=SAFE), list[str]()
-        for _ in range(40):
-            await leave(house, service)
-        settings = Sweep(at_once=1, every=1e6)
-        async with engine_of(service, house, credentials=provide, sweep=settings) as engine:
-            await clock.sleep(1)
-            assert (await engine.sweep()).parked == 40 - accepted
-        assert asked == ["bot"] * 2
-
-    async def test_what_one_login_proved_another_has_to_prove_again(self, clock: ManualClock, house: House) -> None:
-        class Changing(FakeService):
-            async def delete_chat(self, call: Call, chat: str) -> bool:
-                deleted = await super().delete_chat(call, chat)
-                self.logins = {"bot": good}
-                return deleted
-
-        def provide(_service: str, _account: str) -> Credential:
-            return next(asked)
-
-        good = Credential(cookies={"login": "new"})
-        service, asked = Changing(clock=clock, capabilities=SAFE), iter([Credential(cookies={"login": "old"}), good])
-        await leave(house, service)
-        gone = await leave(house, service)
-        del service.chats[str(gone.chat)]
-        async with engine_of(service, house, credentials=provide, sweep=Sweep(at_once=1, every=1e6)):
-            await clock.sleep(1)
-        assert set(house.states().values()) == {"settled"}
-        assert service.calls["list_chats"] == 1
-
-    async def test_a_remembered_login_that_is_refused_is_forgotten(
-        self, service: FakeService, house: House, clock: ManualClock
-    ) -> None:
-        good = Credential(cookies={"login": "new"})
-        async with engine_of(service, house, credentials={"bot": good}) as engine:
-            session = engine.session(account="bot", credential=Credential(cookies={"login": "old"}))
-            await session.ready_cookies()
-            engine.sweeper.remember(session)
-            service.logins = {"bot": good}
-            for _ in range(2):
-                await leave(house, service)
-                assert (await engine.sweep()).swept == 1
-        assert service.calls["read_answer"] == 3, "the refused login was used once"
-
-    async def test_an_account_is_unparked_by_a_listing_too(
-        self, service: FakeService, house: House, clock: ManualClock
-    ) -> None:
-        await leave(house, service, create=False)
-        service.logins = {}
-        async with engine_of(service, house) as engine:
-            await engine.sweep()
-            assert len(engine.told("sweep.account.parked")) == 1
-            service.logins = None
-            await clock.sleep(3601)
-            assert (await engine.sweep()).absent == 1
-            assert len(engine.told("sweep.account.unparked")) == 1
-
-
 class TestTrouble:
     async def test_retry_after_is_honoured_and_the_account_left_alone(
         self, service: FakeService, house: House, clock: ManualClock
     ) -> None:
-        for _ in range(30):
-            await leave(house, service)
+        await leave_many(30, house, service)
         service.fail("read_answer", *[RateLimited("x", status=429, retry_after_s=500)] * 4)
         async with engine_of(service, house) as engine:
             await engine.sweep()
@@ -453,13 +316,25 @@ class TestTrouble:
     async def test_one_who_asks_to_be_left_alone_is_asked_nothing_more_in_this_sweep(
         self, service: FakeService, house: House
     ) -> None:
-        for _ in range(10):
-            await leave(house, service)
+        await leave_many(10, house, service)
         service.fail("read_answer", RateLimited("x", status=429))
         async with engine_of(service, house, sweep=Sweep(at_once=1, every=1e6)) as engine:
             await asyncio.sleep(0)
             await engine.sweep()
         assert service.calls["read_answer"] == 1
+
+    async def test_a_service_that_fails_now_and_then_but_not_in_a_row_is_not_left_alone(
+        self, service: FakeService, house: House
+    ) -> None:
+        await leave_many(12, house, service)
+        for _ in range(3):
+            service.fail("delete_chat", unavailable(), unavailable(), Fault())
+        async with engine_of(service, house, sweep=Sweep(at_once=1, every=1e6)) as engine:
+            await asyncio.sleep(0)
+            swept = await engine.sweep()
+        assert service.calls["delete_chat"] == 12
+        assert len(service.chats) == len(house.entries()) == 6
+        assert swept.open == 6
 
     async def test_a_dead_letter_that_could_not_be_tried_is_still_one(
         self, service: FakeService, house: House, clock: ManualClock
@@ -507,9 +382,11 @@ class TestTrouble:
     ) -> None:
         await leave(house, service)
         async with engine_of(service, house) as engine:
-            service.fail("delete_chat", unavailable(), unavailable())
-            await engine.sweep()
-            await clock.sleep(72 * 3600 + 1)
+            service.fail("delete_chat", *[unavailable()] * 3)
+            assert (await engine.sweep()).failed == 1
+            await clock.sleep(71 * 3600)
+            assert (await engine.sweep()).failed == 1
+            await clock.sleep(3601)
             assert (await engine.sweep()).dead == 1
 
     async def test_one_accounts_outage_costs_the_others_nothing(self, clock: ManualClock, house: House) -> None:
@@ -522,10 +399,8 @@ class TestTrouble:
                 return await super().delete_chat(call, chat)
 
         service = Partly(clock=clock)
-        for _ in range(200):
-            await leave(house, service, "sick")
-        for _ in range(200):
-            await leave(house, service, "well")
+        await leave_many(200, house, service, "sick")
+        await leave_many(200, house, service, "well")
         async with engine_of(service, house) as engine:
             sweep = asyncio.create_task(engine.sweep())
             await clock.sleep(1)
@@ -539,8 +414,7 @@ class TestTrouble:
     async def test_whatever_an_adapter_does_costs_only_its_own_chat(
         self, service: FakeService, house: House, fault: Fault
     ) -> None:
-        for _ in range(30):
-            await leave(house, service)
+        await leave_many(30, house, service)
         service.fail("delete_chat", fault)
         async with engine_of(service, house) as engine:
             swept = await engine.sweep()
@@ -558,8 +432,7 @@ class TestTrouble:
                 return await super().delete_chat(call, chat)
 
         service = Cut(clock=clock)
-        for _ in range(2):
-            await leave(house, service)
+        await leave_many(2, house, service)
         async with engine_of(service, house) as engine:
             swept = await engine.sweep()
         assert (swept.swept, swept.failed) == (1, 1)
@@ -583,322 +456,6 @@ class TestTrouble:
             await engine.sweep()
         assert not service.chats
         assert service.most == 6
-
-
-class TestLogins:
-    async def test_accounts_whose_login_is_not_known_here_are_never_claimed(
-        self, clock: ManualClock, house: House
-    ) -> None:
-        class Only(FakeService):
-            async def ready_cookies(self, account: str | None, rejected: Credential | None) -> Credential:
-                raise NotAuthenticated("nothing found", code="no-credentials")
-
-        service = Only(clock=clock)
-        mine, theirs = await leave(house, service, "mine"), await leave(house, service, "theirs")
-        before = house.db.execute("SELECT * FROM entries WHERE id = ?", (theirs.entry,)).fetchall()
-        async with engine_of(service, house, credentials={"mine": {"login": "mine"}}) as engine:
-            assert (await engine.sweep()).claimed == 1
-        assert house.db.execute("SELECT * FROM entries WHERE id = ?", (theirs.entry,)).fetchall() == before
-        assert service.chats.keys() == {theirs.chat}
-        assert house.states()[mine.entry] == "settled"
-
-    @pytest.mark.parametrize("error", [ValueError("x"), KeyError("theirs"), NotAuthenticated("x")])
-    async def test_a_provider_that_fails_costs_only_its_account(
-        self, service: FakeService, house: House, error: Exception
-    ) -> None:
-        theirs = await leave(house, service, "theirs")
-        await leave(house, service, "mine")
-
-        def provide(_service: str, account: str) -> Credential | None:
-            if account == "theirs":
-                raise error
-            return Credential(cookies={"login": account})
-
-        async with engine_of(service, house, credentials=provide) as engine:
-            assert (await engine.sweep()).claimed == 1
-        assert service.chats.keys() == {theirs.chat}
-
-    async def test_a_source_of_logins_that_hangs_holds_nobody_up(
-        self, service: FakeService, house: House, clock: ManualClock
-    ) -> None:
-        for name in ("a", "b", "c"):
-            await leave(house, service, name)
-        service.fail("ready_cookies", HANG, HANG)
-        async with engine_of(service, house) as engine:
-            began = clock.now()
-            assert (await engine.sweep()).swept == 1
-            assert clock.now() - began <= 31
-
-    async def test_chats_of_services_that_this_engine_does_not_have_are_not_touched(
-        self, service: FakeService, house: House, clock: ManualClock
-    ) -> None:
-        other = FakeService(clock=clock)
-        left = await leave(house, other)
-        async with engine_of(service, house) as engine:
-            assert (await engine.sweep()).claimed == 0
-        assert other.chats.keys() == {left.chat}
-
-    async def test_an_account_named_by_a_fingerprint_is_served_by_that_very_login_alone(
-        self, service: FakeService, house: House
-    ) -> None:
-        def anybody(_service: str, _account: str) -> Credential:
-            return Credential(cookies={"login": "x"})
-
-        default = Credential(cookies={"login": "default"})
-        mine = await leave(house, service, default.fingerprint())
-        theirs = await leave(house, service, Credential(cookies={"login": "else"}).fingerprint())
-        async with engine_of(service, house, credentials=anybody) as engine:
-            assert (await engine.sweep()).claimed == 1
-        assert service.chats.keys() == {theirs.chat}
-        assert house.states()[mine.entry] == "settled"
-
-    async def test_an_adapter_may_find_the_login_of_a_fingerprint_among_several(
-        self, clock: ManualClock, house: House
-    ) -> None:
-        mine = Credential(cookies={"login": "second"})
-
-        class Several(FakeService):
-            async def ready_cookies(self, account: str | None, rejected: Credential | None) -> Credential:
-                if account == mine.fingerprint():
-                    return mine
-                return await super().ready_cookies(account, rejected)
-
-        service = Several(clock=clock)
-        await leave(house, service, mine.fingerprint())
-        async with engine_of(service, house) as engine:
-            assert (await engine.sweep()).swept == 1
-
-
-class Stuck(FakeService):
-    """Hangs in its deletions, for ever."""
-
-    async def delete_chat(self, call: Call, chat: str) -> bool:
-        self.calls["delete_chat"] += 1
-        await asyncio.get_running_loop().create_future()
-        return False
-
-
-async def stuck_sweep(house: House, service: FakeService, engine: Watched) -> asyncio.Task[Any]:
-    """A sweep that hangs in the middle."""
-    task = asyncio.create_task(engine.sweep())
-    await house.clock.settle()
-    assert service.calls["delete_chat"]
-    return task
-
-
-class TestEnd:
-    async def test_an_engine_that_closes_lets_go_of_its_claims_at_once(self, clock: ManualClock, house: House) -> None:
-        service, ledger = Stuck(clock=clock), house.process()
-        for _ in range(150):
-            await leave(house, service)
-        async with engine_of(service, house, ledger=ledger) as engine:
-            sweep = await stuck_sweep(house, service, engine)
-            began = clock.now()
-        assert clock.now() == began, "closing waits for nothing"
-        with pytest.raises(SessionClosed):
-            await sweep
-        assert ledger.holder not in {entry.holder for entry in house.entries()}
-        assert {entry.attempts for entry in house.entries()} == {0}
-        assert len(house.statements.claim(house.process()._lease, clock.wall(), accounts_of(house), 1000)) == 150
-
-    async def test_a_cancelled_sweep_lets_go_of_its_claims_at_once(self, clock: ManualClock, house: House) -> None:
-        service = Stuck(clock=clock)
-        for _ in range(50):
-            await leave(house, service)
-        async with engine_of(service, house) as engine:
-            sweep = await stuck_sweep(house, service, engine)
-            sweep.cancel()
-            sweep.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await sweep
-            assert {entry.holder for entry in house.entries()} == {""}
-
-    async def test_who_cancels_again_does_not_cut_the_letting_go(self, clock: ManualClock, house: House) -> None:
-        class Slow(Process):
-            async def hand_over(self, *hold: Any, **changes: Any) -> None:
-                await clock.sleep(1)
-                await super().hand_over(*hold, **changes)
-
-        service = Stuck(clock=clock)
-        for _ in range(20):
-            await leave(house, service)
-        async with engine_of(service, house, ledger=Slow(house)) as engine:
-            sweep = await stuck_sweep(house, service, engine)
-            for _ in range(3):
-                sweep.cancel()
-                await clock.sleep(0.2)
-            with pytest.raises(asyncio.CancelledError):
-                await sweep
-            assert {entry.holder for entry in house.entries()} == {""}
-
-    async def test_a_claim_that_is_being_made_is_let_go_of_too(
-        self, service: FakeService, clock: ManualClock, house: House
-    ) -> None:
-        """A ledger with a thread goes on with what it was asked for, whoever stops waiting for it."""
-
-        class Slow(Process):
-            async def claim(self, accounts: Any, limit: int) -> list[Claim]:
-                claims = list(await super().claim(accounts, limit))
-                claiming.set()
-                await self.house.clock.sleep(1)
-                return claims
-
-        claiming = asyncio.Event()
-        await leave(house, service)
-        async with engine_of(service, house, ledger=Slow(house)) as engine:
-            sweep = asyncio.create_task(engine.sweep())
-            await claiming.wait()
-            sweep.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await sweep
-            assert [entry.holder for entry in house.entries()] == [""]
-
-    async def test_a_ledger_that_hangs_does_not_keep_the_engine_open(self, clock: ManualClock, house: House) -> None:
-        class Hanging(Process):
-            async def hand_over(self, *_: Any, **__: Any) -> None:
-                await asyncio.get_running_loop().create_future()
-
-        service = Stuck(clock=clock)
-        for _ in range(20):
-            await leave(house, service)
-        began = clock.now()
-        async with engine_of(service, house, ledger=Hanging(house)) as engine:
-            sweep = await stuck_sweep(house, service, engine)
-        assert clock.now() - began <= Deadlines().grace + 1
-        with pytest.raises(SessionClosed):
-            await sweep
-
-    @pytest.mark.parametrize("passes", range(0, 60, 3))
-    def test_the_end_of_the_loop_lets_go_of_every_claim(self, passes: int) -> None:
-        """`asyncio.run` cancels everything at teardown, at any moment of a sweep."""
-        clock = PatientClock()
-        house, service = House(clock), Stuck(clock=clock)
-        ledger = house.process()
-
-        async def main() -> None:
-            for _ in range(30):
-                await leave(house, service)
-            await engine_of(service, house, sweep=Sweep(), ledger=ledger).__aenter__()
-            for _ in range(passes):
-                await asyncio.sleep(0)
-
-        asyncio.run(main())
-        assert ledger.holder not in {entry.holder for entry in house.entries()}
-        assert len(service.chats) == 30
-
-    @pytest.mark.parametrize("place", [name for name in failpoints.NAMES if name.startswith("sweep.")])
-    async def test_a_sweep_that_breaks_anywhere_holds_nothing_after_it(
-        self, service: FakeService, house: House, clock: ManualClock, place: str
-    ) -> None:
-        for _ in range(3):
-            await leave(house, service)
-        await leave(house, service, bind=False)
-        reached: list[str] = []
-
-        def break_off() -> None:
-            reached.append(place)
-            raise ZeroDivisionError
-
-        ledger = house.process()
-        async with engine_of(service, house, ledger=ledger) as engine:
-            with failpoints.at(place, break_off), contextlib.suppress(ZeroDivisionError):
-                await engine.sweep()
-            assert reached, "every failpoint is on the way of such a sweep"
-            assert ledger.holder not in {entry.holder for entry in house.entries()}
-            await clock.sleep(HORIZON + 1)  # a chat that is gone when its key is looked for might still come to be
-            await engine.sweep()
-        assert not service.chats
-        assert not house.entries()
-
-    async def test_a_living_sessions_chat_is_never_touched(
-        self, service: FakeService, house: House, clock: ManualClock
-    ) -> None:
-        async with engine_of(service, house) as owner, engine_of(service, house) as other:
-            async with owner.session() as session:
-                tokens: list[str] = []
-                async for token in session.ask("one two three"):
-                    tokens.append(token)
-                    await clock.sleep(1000)
-                    assert (await other.sweep()).claimed == (await owner.sweep()).claimed == 0
-                assert "".join(tokens) == "one two three"
-            assert service.calls["delete_chat"] == 1
-
-
-def accounts_of(house: House) -> set[Account]:
-    return {entry.owner for entry in house.entries()}
-
-
-class TestOnDisk:
-    """A ledger with a thread, whose process lives on when an engine of it ends."""
-
-    @pytest.fixture
-    async def ledger(self, tmp_path: Path) -> AsyncIterator[SqliteLedger]:
-        ledger = SqliteLedger(tmp_path / "ledger")
-        await ledger.open()
-        yield ledger
-        await ledger.aclose()
-
-    async def leave(self, path: Path, service: FakeService, number: int) -> None:
-        """Have another process leave so many chats, and end."""
-        other = OwnHandle(path)
-        await other.open()
-        for _ in range(number):
-            entry = Entry(id=str(uuid4()), service=service.service, origin=service.origin, account="bot")
-            hold = await other.intent(entry)
-            await other.bound(hold, service.plant("bot", key=entry.id, prompt="hello"))
-        await other.aclose()
-
-    async def test_what_another_process_left_is_swept(self, ledger: SqliteLedger) -> None:
-        service = FakeService()
-        await self.leave(ledger.path, service, 120)
-        async with Watched(service, ledger=ledger, sweep=None) as engine:
-            assert (await engine.sweep()).swept == 120
-            assert (await ledger.counts()).open == 0
-        assert not service.chats
-
-    @pytest.mark.parametrize("how", ["close", "cancel"])
-    async def test_who_ends_in_the_middle_leaves_its_claims_to_the_next_engine_of_the_same_process(
-        self, ledger: SqliteLedger, how: str
-    ) -> None:
-        stuck = Stuck()
-        await self.leave(ledger.path, stuck, 120)
-        async with Watched(stuck, ledger=ledger, sweep=None) as engine:
-            sweep = asyncio.create_task(engine.sweep())
-            async with asyncio.timeout(20):
-                while not stuck.calls["delete_chat"]:  # noqa: ASYNC110  (a thread is at work)
-                    await asyncio.sleep(0.001)
-            if how == "cancel":
-                sweep.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await sweep
-        if how == "close":
-            with pytest.raises(SessionClosed):
-                await sweep
-        free = FakeService()
-        free.origin, free.chats = stuck.origin, stuck.chats
-        async with Watched(free, ledger=ledger, sweep=None) as engine:
-            assert (await engine.sweep()).swept == 120
-        assert not free.chats
-
-    @pytest.mark.parametrize("milliseconds", [0, 1, 2, 4, 8, 16, 32, 64])
-    def test_the_end_of_the_loop_at_any_moment_leaves_everything_to_the_next_process(
-        self, tmp_path: Path, milliseconds: int
-    ) -> None:
-        service = FakeService()
-        path = tmp_path / "ledger"
-
-        async def main() -> None:
-            await Watched(service, ledger=f"sqlite:///{path}", sweep=Sweep()).__aenter__()
-            await asyncio.sleep(milliseconds / 1000)
-
-        async def rest() -> None:
-            async with Watched(service, ledger=f"sqlite:///{path}", sweep=None) as engine:
-                assert (await engine.sweep()).open == 0
-
-        asyncio.run(self.leave(path, service, 60))
-        asyncio.run(main())
-        asyncio.run(rest())
-        assert not service.chats
 
 
 class TestTogether:

@@ -15,11 +15,13 @@ import pytest
 import structlog
 
 from chatlease import Credential, Deadlines, Engine, MemoryLedger, Session, State, TraceEvent, TraceFile
-from chatlease._trace import EVENTS, Tracer, logger
+from chatlease._trace import EVENTS, Tracer, get_logger
 from chatlease.adapter import AnswerStream, Call
 from chatlease.errors import ChatleaseError, NotAuthenticated, RunFailed, Unavailable
 from chatlease.events import Batch, Failed, Final, Pending, RunStatus
 from chatlease.testing import HANG, FakeService, Fault, ManualClock, capture_trace
+
+from .card import PATH
 
 COOKIE, KEY, PASSWORD = "planted-cookie-3f1a", "planted-key-7c2b", "planted-password-9d4e"
 QUESTION, ANSWER = "planted-question-1b8c", "planted-answer-5e6f"
@@ -118,15 +120,7 @@ async def test_no_secret_is_in_any_log_trace_ledger_repr_or_error(  # noqa: PLR0
 async def test_the_trace_of_a_whole_session_tells_its_path(engine: Engine) -> None:
     with capture_trace(engine) as trace:
         await engine.ask("one two").text()
-    assert trace.path() == [
-        "new",
-        "cookies-ready",
-        "chat-created",
-        "prompt-sent",
-        "assistant-queued",
-        "streaming",
-        "deleted",
-    ]
+    assert trace.path() == PATH
     assert trace.names()[0] == "session.opened"
     assert {event.keys["session"] for event in trace} == {trace[0].keys["session"]}
 
@@ -243,7 +237,7 @@ def test_the_public_logger_is_a_child_of_nothing_but_its_name() -> None:
     stdlib = logging.getLogger("chatlease")
     assert any(isinstance(handler, logging.NullHandler) for handler in stdlib.handlers)
     assert stdlib.propagate
-    assert isinstance(logger.bind(), structlog.stdlib.BoundLogger)
+    assert isinstance(get_logger("chatlease").bind(), structlog.stdlib.BoundLogger)
 
 
 # -- hooks and files --------------------------------------------------------------------------------------------------

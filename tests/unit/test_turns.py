@@ -24,8 +24,9 @@ from chatlease.ledger import Account, Turn
 from chatlease.testing import FakeService, Fault, ManualClock
 from chatlease.testing.fake_service import rate_budget, unavailable
 
+from .ledger_kit import OwnHandle
 from .paced import PacedService
-from .peers import House, OwnHandle, PatientClock, Process, Watched, apart, own_gate
+from .peers import House, Process, Watched, apart, own_gate
 
 PROMPT = "one two"
 
@@ -33,16 +34,6 @@ PROMPT = "one two"
 @pytest.fixture(autouse=True)
 def _own_gates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatlease._steps.gate_of", own_gate)
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return PatientClock()
-
-
-@pytest.fixture
-def house(clock: ManualClock) -> House:
-    return House(clock)
 
 
 def waiting(clock: ManualClock) -> PacedService:

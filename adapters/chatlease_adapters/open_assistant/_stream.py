@@ -50,8 +50,13 @@ class OpenAssistantStream(EventStream):
         """Frames of an unknown kind so far."""
 
     def _batch(self, chunk: bytes) -> Batch:
+        frames = self._parser.feed_data(chunk)
+        tokens = _tokens(frames) if len(frames) > 1 else None  # for a single one it is the longer way
+        return tokens or self._mixed(frames)
+
+    def _mixed(self, frames: list[bytes]) -> Batch:
         batch: list[str | Pending | PluginStep | Final | Failed] = []
-        for data in self._parser.feed_data(chunk):
+        for data in frames:
             frame = self._decoded(data)
             if type(frame) is TokenFrame:
                 batch.append(frame.text)
@@ -84,6 +89,19 @@ class OpenAssistantStream(EventStream):
         if isinstance(frame, TokenFrame):
             return None
         return PluginStep(frame.current_plugin_thought, frame.current_plugin_action_taken)
+
+
+def _tokens(frames: list[bytes]) -> list[str] | None:
+    """Return the tokens of frames that are nothing else, all decoded by one call; ``None`` where that is not so."""
+    lines = b"\n".join(frames)
+    if lines.count(b"\n") != len(frames) - 1:
+        return None
+    try:
+        decoded = FRAME.decode_lines(lines)
+    except (ValueError, RecursionError):
+        return None
+    tokens = [frame.text for frame in decoded if type(frame) is TokenFrame]
+    return tokens if len(tokens) == len(frames) else None
 
 
 def _is_unknown(data: bytes) -> bool:

@@ -118,8 +118,8 @@ class Batch:
 
     def write(self, statements: Statements, now: float, lease: Lease) -> None:
         """Run everything; results and refusals are left with the waiters."""
-        for account, (began_at, used) in self.spent.items():
-            statements.note_budget(account, began_at, used)
+        if self.spent:
+            statements.note_budgets(self.spent)
         if self.ended_turns:
             statements.end_turns(self.ended_turns)
         if self.absent:

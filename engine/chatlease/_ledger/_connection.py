@@ -9,8 +9,9 @@ Rules that live here:
   the path, and its log, are compared with ours before every transaction.
 * A database of somebody else's, one with tables but without our `meta`, is looked at and never written.
 * A log that belongs to a file which is gone would be played back into the next file of that name: it goes too.
-* SQLite removes the log by its name when the last connection is closed, having looked a moment before whether the file
-  is still there. So no connection is closed while another process moves the files.
+* SQLite opens the log by its name, some time after the file; and removes it by its name when the last connection is
+  closed, having looked a moment before whether the file is still there. So no connection is opened or closed while
+  another process moves the files: it would have one file and the log of another.
 """
 
 from __future__ import annotations
@@ -88,18 +89,24 @@ class Connection:
             _look_first(path)
         self._path = path
         self._folder = folder
-        self._db = connect(path)
-        try:
+        with _unmoved(folder):
             self.identity = identity_of(path)
-            _refuse_foreign(self._db, path)
-            _schema.refuse_newer(self._db)
-            _configure(self._db)
-            _schema.migrate(self._db)
-            self._aside = [identity_of(_beside(path, suffix)) for suffix in _ASIDE]
-        except BaseException:
-            self.close()
-            raise
+            self._db = connect(path)
+            try:
+                self._begin()
+            except BaseException:
+                self._let_go()
+                raise
         self._statements = Statements(self._db, horizon)
+
+    def _begin(self) -> None:
+        _refuse_foreign(self._db, self._path)
+        _schema.refuse_newer(self._db)
+        _configure(self._db)
+        _schema.migrate(self._db)
+        aside = [identity_of(_beside(self._path, suffix)) for suffix in _ASIDE]
+        is_same = identity_of(self._path) == self.identity  # else a log beside it may be the next file's
+        self._aside = aside if is_same else [None] * len(_ASIDE)
 
     @contextlib.contextmanager
     def transaction(self) -> Generator[Statements]:
@@ -124,10 +131,13 @@ class Connection:
 
     def close(self) -> None:
         """Let go of the file."""
-        with contextlib.ExitStack() as alone, contextlib.suppress(sqlite3.Error):
-            if self._folder.is_dir():  # else nobody moves anything, and a file that is no ledger gets no such folder
-                with contextlib.suppress(OSError):
-                    alone.enter_context(_holders.exclusively(self._folder))
+        with contextlib.ExitStack() as unmoved:
+            with contextlib.suppress(OSError):
+                unmoved.enter_context(_unmoved(self._folder))
+            self._let_go()
+
+    def _let_go(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
             self._db.close()
 
     def clear_away(self) -> None:
@@ -136,6 +146,16 @@ class Connection:
             path = _beside(self._path, suffix)
             if identity is not None and identity_of(path) == identity:
                 path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _unmoved(folder: Path) -> Generator[None]:
+    """Keep the files where they are. Without the folder nobody moves any; what is no ledger gets no such folder."""
+    if not folder.is_dir():
+        yield
+        return
+    with _holders.together(folder):
+        yield
 
 
 def _look_first(path: Path) -> None:

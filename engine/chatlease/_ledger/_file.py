@@ -54,6 +54,11 @@ class LedgerFile:
         self._aside_at: float | None = None
 
     @property
+    def is_open(self) -> bool:
+        """Whether there is a connection, be it to the file at the path or not."""
+        return self._connection is not None
+
+    @property
     def open_connection(self) -> _connection.Connection | None:
         """The connection, if there is one to the file at the path."""
         return self._connection if self._connection is not None and self._connection.is_current() else None

@@ -9,7 +9,8 @@ Rules that live here:
 * A lock tells where the host has our name, or the kernel is the one that we run on: a container has a new name after
   each start.
 * Where there is no such file, or no such lock (another host, no `flock`), only the lease counts.
-* The same kind of lock, on the folder itself, keeps processes apart while a ledger's files are moved.
+* The same kind of lock, on the folder itself, keeps whoever moves a ledger's files apart from those who open or close
+  them. It is let go of by name, for a child that was forked meanwhile has it too.
 """
 
 from __future__ import annotations
@@ -115,23 +116,44 @@ def exclusively(folder: Path) -> Generator[None]:
     Raises:
         OSError: The folder cannot be locked (in good time).
     """
+    with _locked(folder, alone=True):
+        yield
+
+
+@contextlib.contextmanager
+def together(folder: Path) -> Generator[None]:
+    """
+    Keep other processes of this host out of the `exclusively` blocks, where there is `flock`.
+
+    Raises:
+        OSError: The folder cannot be locked (in good time).
+    """
+    with _locked(folder, alone=False):
+        yield
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, *, alone: bool) -> Generator[None]:
     folder.mkdir(mode=0o700, exist_ok=True)
     if fcntl is None:
         yield
         return
     file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _lock_soon(file)
-        yield
+        _lock_soon(file, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)
     finally:
         os.close(file)
 
 
-def _lock_soon(file: int) -> None:
+def _lock_soon(file: int, kind: int) -> None:
     assert fcntl is not None
     for _ in range(_TRIES):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             threading.Event().wait(_PAUSE_S)
         else:

@@ -23,6 +23,34 @@ _LEFT = 10_000
 """So many entries are remembered that were left to the sweepers, and so many accounts; bots live long."""
 
 
+class _Held(msgspec.Struct):
+    """
+    An entry that we hold, in the parts that come one by one; put together only when it is needed.
+
+    Attributes:
+        entry: As it was begun, with the chat's id if that was ours to choose.
+        intent_at: When.
+        chat: The chat's id, once it is bound.
+        epoch: See `Hold`.
+    """
+
+    entry: Entry
+    intent_at: float
+    chat: str | None = None
+    epoch: int = 0
+
+    def whole(self, horizon: float, **changes: Any) -> Entry:
+        state = EntryState.INTENT if self.chat is None else EntryState.BOUND
+        return msgspec.structs.replace(
+            self.entry,
+            state=state,
+            chat=self.entry.chat if self.chat is None else self.chat,
+            intent_at=self.intent_at,
+            create_deadline=self.entry.create_deadline or self.intent_at + horizon,
+            **changes,
+        )
+
+
 class Kept:
     """
     The memory of one process.
@@ -35,9 +63,12 @@ class Kept:
     def __init__(self, horizon: float, keep: float) -> None:
         self._horizon = horizon
         self._keep = keep
-        self._held: dict[str, tuple[Entry, int]] = {}
+        self._held: dict[str, _Held] = {}
         self._left: dict[str, Entry] = {}
         self._accounts: dict[Account, None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._held or self._left)
 
     def take(self, batch: Batch) -> None:
         """Take over what a committed batch changed, in the order in which it was written."""
@@ -47,7 +78,7 @@ class Kept:
             self._intend(entry, at)
         for hold, chat, waiter in batch.bound:
             if waiter is None or waiter.error is None:
-                self._change(hold, chat=chat, state=EntryState.BOUND)
+                self._bind(hold, chat)
         for hold in batch.settled:
             self._held.pop(hold.entry, None)
         for hold, changes, _ in batch.handed:
@@ -57,14 +88,15 @@ class Kept:
 
     def orphan_all(self) -> None:
         """Hold nothing any more: the lease was lost."""
-        for entry, _ in self._held.values():
-            self._remember(msgspec.structs.replace(entry, orphaned=True))
+        for held in self._held.values():
+            self._remember(held.whole(self._horizon, orphaned=True))
         self._held.clear()
 
     def restore(self, statements: Statements, holder: str, now: float) -> None:
         """Write everything into a new file, or into an old copy, which may have older states of it."""
         statements.note_loss(now)
-        statements.restore(holder, self._held.values(), self._left.values(), now)
+        held = [(each.whole(self._horizon), each.epoch) for each in self._held.values()]
+        statements.restore(holder, held, self._left.values(), now)
         self._suspect(statements, self._accounts, now)
 
     def suspect(self, statements: Statements, batch: Batch, now: float) -> None:
@@ -82,27 +114,18 @@ class Kept:
         self._accounts[entry.owner] = None
         if len(self._accounts) > _LEFT:
             del self._accounts[next(iter(self._accounts))]
-        mine = Entry(
-            id=entry.id,
-            service=entry.service,
-            origin=entry.origin,
-            account=entry.account,
-            chat=entry.chat,
-            intent_at=at,
-            create_deadline=at + self._horizon,
-        )
-        self._held[entry.id] = mine, 0
+        self._held[entry.id] = _Held(entry, at)
 
-    def _change(self, hold: Hold, **changes: Any) -> None:
+    def _bind(self, hold: Hold, chat: str) -> None:
         held = self._held.get(hold.entry)
         if held is not None:
-            self._held[hold.entry] = msgspec.structs.replace(held[0], **changes), held[1]
+            held.chat = chat
 
     def _leave(self, hold: Hold, changes: dict[str, Any]) -> None:
         held = self._held.pop(hold.entry, None)
         if held is not None:
             attempts, error_code = changes["attempts"], changes["error_code"]
-            self._remember(msgspec.structs.replace(held[0], orphaned=True, attempts=attempts, error_code=error_code))
+            self._remember(held.whole(self._horizon, orphaned=True, attempts=attempts, error_code=error_code))
 
     def _remember(self, entry: Entry) -> None:
         self._left[entry.id] = entry
@@ -112,4 +135,5 @@ class Kept:
     def _claim(self, claims: list[Claim] | None) -> None:
         for claim in claims or ():
             self._left.pop(claim.entry.id, None)
-            self._held[claim.entry.id] = claim.entry, claim.hold.epoch
+            bound = claim.entry.chat if claim.entry.state is EntryState.BOUND else None
+            self._held[claim.entry.id] = _Held(claim.entry, claim.entry.intent_at, bound, claim.hold.epoch)

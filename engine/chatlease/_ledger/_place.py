@@ -17,8 +17,6 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-import platformdirs
-
 from chatlease.errors import LedgerUnavailable
 
 _NETWORK = frozenset(
@@ -32,6 +30,8 @@ _MOUNTS = Path("/proc/self/mounts")
 
 def default_path() -> Path:
     """Return where the ledger is by default: in the user's state folder."""
+    import platformdirs  # noqa: PLC0415  (only who names no place pays for it)
+
     return platformdirs.user_state_path("chatlease", appauthor=False) / "ledger.sqlite3"
 
 

@@ -100,7 +100,7 @@ class Places:
             turn = place.take(entry, runs, window_s, now)
             if turn.taken:
                 self._waits_no_more(account, entry)
-                statements.note_budget(account, place.began_at, place.used)
+                statements.note_budgets({account: (place.began_at, place.used)})
             return turn
 
     def spent(self, account: Account) -> tuple[float, int]:

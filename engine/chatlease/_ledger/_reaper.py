@@ -17,7 +17,8 @@ from pathlib import Path
 from chatlease.ledger import Lease
 
 from . import _holders
-from ._statements import Other, Statements
+from ._holder_statements import Other
+from ._statements import Statements
 
 
 class Reaper:

@@ -3,8 +3,9 @@
 Rules that live here:
 
 * The event loops only append to the batch that waits; the writer thread takes it as a whole, so that one transaction
-  and one sync serve everybody who asked meanwhile. At most one batch is in flight. Nothing that anybody waits for is
-  delayed on purpose; a note that nobody waits for is written with the next batch, or after a quarter of a second.
+  and one sync serve everybody who asked meanwhile. At most one batch is in flight. Whoever is alone is never delayed;
+  where several wait at once, the next sync comes a moment later, for more of them. A note that nobody waits for is
+  written with the next batch, or after a quarter of a second.
 * The pulse renews the lease four times in its length. A lost lease is noticed by it or by the next write.
 * A file that cannot be trusted any more, and one that was deleted or replaced, is followed by a new one, into which
   goes what this process knows (`_kept`). Whatever else fails is tried again, and told once.
@@ -37,6 +38,13 @@ from ._statements import Statements
 
 _SOON_S = 0.25
 """So long a note that nobody waits for may wait for something else to be written with."""
+_PACE_S = 0.01
+"""
+So long the writer rests after a batch for several waiters.
+
+A sync costs about half of the processor time that a whole session does, whatever is written (measured:
+``tests/bench/README.md``); without a rest sixteen sessions at once share one among two or three of them.
+"""
 _TRIES = 4
 """A transaction is tried so often at most: our holder may be dead, then the file lost."""
 
@@ -196,6 +204,8 @@ class Store:
             self._end_turns(self.places.undo())
             self._refuse(batch, error)
         _resolve(waiters)
+        if len(waiters) > 1:
+            self._stopping.wait(_PACE_S)
         return more
 
     def _refuse(self, batch: Batch, error: Exception) -> None:
@@ -262,9 +272,11 @@ class Store:
             self.news.tell("ledger.lease_lost", holder=old)
 
     def _leave(self) -> None:
-        connection = self._file.open_connection
         try:
             with contextlib.suppress(Exception):
+                if self._kept and self._file.is_open:  # it may have been lost after our last write
+                    self._attempt(Batch(), beat=False)
+                connection = self._file.open_connection
                 if connection is not None:
                     with connection.transaction() as statements:
                         self._presence.leave(statements, self.now())

@@ -109,6 +109,7 @@ class _Probe:
         return await self.looked(chat, prompt, run)
 
     async def looked(self, chat: str, prompt: str | None, run: str | None) -> str:
+        """Look at a run that is over; returns its text."""
         reading = await self.adapter.read_answer(self.call, chat, prompt, run)
         _want(reading.status is RunStatus.ANSWERED, "read_answer of a finished run is ANSWERED", reading.status)
         _want(reading.run is not None, "read_answer gives the run's id")

@@ -16,7 +16,7 @@ import asyncio
 import itertools
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Literal
@@ -24,7 +24,9 @@ from typing import Literal
 from chatlease._clock import Clock, SystemClock
 from chatlease.adapter import AnswerStream, Call, Capabilities, ChatListing, Credential, Login, RateBudget, RunOptions
 from chatlease.errors import NotAuthenticated, Rejected, Unavailable, UsageError
-from chatlease.events import Batch, Failed, Final, Pending, Reading, RunStatus
+from chatlease.events import Batch, Final, Pending, Reading, RunStatus
+
+from .fake_chats import HANG, FakeChat, FakeRun, FakeStream
 
 __all__ = ["HANG", "FakeChat", "FakeRun", "FakeService", "FakeStream", "Fault", "rate_budget", "unavailable"]
 
@@ -46,71 +48,6 @@ class Fault:
     error: Exception | None = None
     when: Literal["before", "after", "late"] = "before"
     delay_s: float = 0.0
-
-
-@dataclass(slots=True)
-class FakeRun:
-    """
-    A queued answer.
-
-    Attributes:
-        id: Its id.
-        prompt: Id of the prompt that it answers.
-        text: The final text.
-        batches: What the stream gives, read by read.
-        ends_at: Clock time at which it is over by itself.
-        status: Set where something else ended it (``CANCELLED``, ``FAILED``), else ``None``.
-    """
-
-    id: str
-    prompt: str
-    text: str
-    batches: deque[Batch]
-    ends_at: float
-    status: RunStatus | None = None
-
-
-@dataclass(slots=True)
-class FakeChat:
-    """A chat: who made it and when (by the service's clock), and its prompts and runs, oldest first."""
-
-    account: str
-    key: str
-    created_at: float = 0.0
-    prompts: list[str] = field(default_factory=list[str])
-    runs: list[FakeRun] = field(default_factory=list[FakeRun])
-
-
-class FakeStream:
-    """The stream of a run."""
-
-    def __init__(self, service: FakeService, run: FakeRun) -> None:
-        self._service = service
-        self._run = run
-        self.closed = False
-
-    async def read(self) -> Batch:
-        """Return the next batch of the script; an empty one at its end; hang where the script says so."""
-        await asyncio.sleep(0)
-        if not self._run.batches:
-            return ()
-        batch = self._run.batches[0]
-        if batch == HANG:
-            await asyncio.get_running_loop().create_future()
-        self._run.batches.popleft()
-        if any(isinstance(piece, Failed) for piece in batch):
-            self._run.status = RunStatus.FAILED
-        elif any(isinstance(piece, str | Final) for piece in batch) and not self._run.batches:
-            self._run.ends_at = self._service.clock.now()
-        return batch
-
-    def close(self) -> None:
-        """Count the close."""
-        self.closed = True
-
-
-HANG: Batch = ("\0hang",)
-"""A batch at which a `FakeStream` waits for ever."""
 
 
 class FakeService:
@@ -259,7 +196,7 @@ class FakeService:
         await self._end(fault, call)
         if not found.batches:
             return None
-        stream = FakeStream(self, found)
+        stream = FakeStream(self.clock, found)
         self.streams.append(stream)
         return stream
 
@@ -271,7 +208,7 @@ class FakeService:
         await self._end(fault, call)
         if not runs:
             return Reading(RunStatus.ABSENT)
-        status = self._status(runs[-1])
+        status = runs[-1].status_at(self.clock.now())
         text = runs[-1].text if status is RunStatus.ANSWERED else None
         return Reading(status, text, runs[-1].id, "fake-failure" if status is RunStatus.FAILED else "")
 
@@ -287,7 +224,7 @@ class FakeService:
         fault = await self._begin("delete_chat", call)
         found = self._find(call, chat)
         if found is not None:
-            self.lost_messages += any(self._status(run) in _GOING for run in found.runs)
+            self.lost_messages += any(run.status_at(self.clock.now()) in _GOING for run in found.runs)
             del self.chats[chat]
         await self._end(fault, call)
         return found is not None
@@ -343,19 +280,15 @@ class FakeService:
         script = self._batches if self._batches is not None else [*waits, *((each,) for each in tokens), (Final(text),)]
         return FakeRun(f"run-{next(self._ids)}", prompt, text, deque(script), self.clock.now() + self._answer_s)
 
-    def _status(self, run: FakeRun) -> RunStatus:
-        if run.status is not None:
-            return run.status
-        if self.clock.now() >= run.ends_at:
-            return RunStatus.ANSWERED
-        return RunStatus.PENDING if run.batches and isinstance(run.batches[0][0], Pending) else RunStatus.GOING
-
     def _cancel_others(self, mine: FakeChat) -> None:
         for chat in self.chats.values():
             for run in chat.runs:
-                if chat is not mine and chat.account == mine.account and self._status(run) is RunStatus.PENDING:
+                if chat is not mine and chat.account == mine.account and self._is_waiting(run):
                     run.status = RunStatus.CANCELLED
                     self.cancelled_runs += 1
+
+    def _is_waiting(self, run: FakeRun) -> bool:
+        return run.status_at(self.clock.now()) is RunStatus.PENDING
 
     async def _begin(self, step: str, call: Call | None = None) -> Fault:
         self.calls[step] += 1

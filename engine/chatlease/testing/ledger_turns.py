@@ -18,6 +18,7 @@ async def check_queue(ledger: Ledger, account: Account) -> None:
     """First come, first served, as many at once as there are slots; whoever leaves makes room."""
 
     async def ask(entry: str, slots: int | None = 2) -> bool:
+        """Ask for a turn; says whether it was given."""
         return (await ledger.take_turn(account, entry, slots=slots, runs=None, window_s=0.0)).taken
 
     got = [await ask(name) for name in ("first", "second", "third", "fourth")]
@@ -80,6 +81,7 @@ async def check_at_hand(ledger: Ledger, account: Account, window_s: float) -> No
     _want(at_hand is None, "no turn is at hand where this process has no place", at_hand)
 
     async def take(entry: str) -> Turn:
+        """Take the turn at hand, else ask for one, as the engine does."""
         turn = ledger.turn_at_hand(account, entry, runs=2, window_s=window_s)
         return turn or await ledger.take_turn(account, entry, slots=1, runs=2, window_s=window_s)
 

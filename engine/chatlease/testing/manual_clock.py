@@ -1,4 +1,13 @@
-"""A clock that moves only when a test says so, or by itself whenever nothing else is left to do."""
+"""
+A clock that moves only when a test says so, or by itself whenever nothing else is left to do.
+
+Rules that live here:
+
+* Nothing is left to do when the loop had nothing else ready to run in so many passes, one after the other. asyncio's
+  own loops show what is ready; on any other one (uvloop) it is only that so many passes went by.
+* A clock that looks is nothing to do: several of them on one loop do not keep each other waiting.
+* Whoever polls without waiting is ready for ever; after very many passes time goes on in spite of it.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +15,32 @@ import asyncio
 import heapq
 import itertools
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 __all__ = ["ManualClock"]
 
 _PASSES = 60
-"""Loop passes in which everything that can run without time passing has run, for programs without real I/O."""
+"""More than one, because a socket or a thread may be about to give the loop something to do."""
+_BUSY_PASSES = 20_000
+
+_looks: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
+"""How many clocks look in the next pass of a loop."""
+
+
+class _Idleness:
+    """Counts the passes of a loop until nothing else is left to do."""
+
+    __slots__ = ("_idle", "_passes")
+
+    def __init__(self) -> None:
+        self._idle = self._passes = 0
+
+    def reached(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Count a pass, and say whether it was the last one that is needed."""
+        others = len(getattr(loop, "_ready", ())) - _looks.get(loop, 0)
+        self._idle = 0 if others > 0 else self._idle + 1
+        self._passes += 1
+        return self._idle >= _PASSES or self._passes >= _BUSY_PASSES
 
 
 class _Timer:
@@ -30,8 +60,8 @@ class ManualClock:
     A `chatlease` clock under the test's control.
 
     Args:
-        autojump: Jump to the next timer whenever the event loop has had nothing to do for a while (counted in loop
-            passes, not in time), so that a test of half an hour takes milliseconds. Only for programs without real I/O.
+        autojump: Jump to the next timer whenever the event loop has nothing else to do (counted in loop passes, not in
+            time), so that a test of half an hour takes milliseconds. Only for programs without real I/O.
         start: What `now` returns at first, in seconds.
         epoch: What `wall` returns when `now` is 0.
     """
@@ -42,7 +72,7 @@ class ManualClock:
         self._autojump = autojump
         self._timers: list[tuple[float, int, _Timer]] = []
         self._order = itertools.count()
-        self._idle_passes = -1
+        self._idleness: _Idleness | None = None
 
     def now(self) -> float:
         """Return the time in seconds."""
@@ -56,10 +86,9 @@ class ManualClock:
         """Call back when the clock has been moved that far."""
         timer = _Timer(self._now + max(seconds, 0.0), callback)
         heapq.heappush(self._timers, (timer.at, next(self._order), timer))
-        if self._autojump:
-            if self._idle_passes < 0:
-                asyncio.get_running_loop().call_soon(self._pass)
-            self._idle_passes = 0
+        if self._autojump and self._idleness is None:
+            self._idleness = _Idleness()
+            self._look_soon(asyncio.get_running_loop())
         return timer
 
     async def sleep(self, seconds: float) -> None:
@@ -70,6 +99,7 @@ class ManualClock:
         woken = asyncio.get_running_loop().create_future()
 
         def wake() -> None:
+            """End the wait, unless it was cancelled."""
             if not woken.done():
                 woken.set_result(None)
 
@@ -93,8 +123,13 @@ class ManualClock:
 
     async def settle(self) -> None:
         """Let everything run that can run without time passing."""
-        for _ in range(_PASSES):
-            await asyncio.sleep(0)
+        loop, idleness = asyncio.get_running_loop(), _Idleness()
+        while not idleness.reached(loop):
+            _looks[loop] = _looks.get(loop, 0) + 1
+            try:
+                await asyncio.sleep(0)
+            finally:
+                _looks[loop] -= 1
 
     def _next(self) -> float | None:
         while self._timers and self._timers[0][2].callback is None:
@@ -108,13 +143,18 @@ class ManualClock:
         if callback is not None:
             callback()
 
-    def _pass(self) -> None:
-        self._idle_passes += 1
-        if self._idle_passes >= _PASSES:
-            self._idle_passes = 0
+    def _look_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        _looks[loop] = _looks.get(loop, 0) + 1
+        loop.call_soon(self._look)
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        _looks[loop] -= 1
+        if self._idleness is not None and self._idleness.reached(loop):
+            self._idleness = _Idleness()
             if self._next() is not None:
                 self._jump()
         if self._next() is None:
-            self._idle_passes = -1
+            self._idleness = None
         else:
-            asyncio.get_running_loop().call_soon(self._pass)
+            self._look_soon(loop)

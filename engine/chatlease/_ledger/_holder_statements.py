@@ -1,0 +1,82 @@
+"""
+The protocol as SQL: holders, which live, and then do not.
+
+Rules that live here:
+
+* A holder goes from live to dead (or gone) and never back: every renewal asks for ``state = 'live'``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ._sql import Sql
+
+
+class Other(NamedTuple):
+    """
+    Another live holder.
+
+    Attributes:
+        id: Its id.
+        lease_until: Until when its lease runs, by the ledger's clock.
+        host: Where its process runs.
+        lock: Name of its lock file; empty where it has none.
+    """
+
+    id: str
+    lease_until: float
+    host: str
+    lock: str
+
+
+class HolderStatements(Sql):
+    """What is written and asked about holders."""
+
+    def join(self, holder: str, now: float, *, lease: float, host: str, lock: str) -> None:
+        """Make a holder live; one that is there already stays what it is."""
+        self._db.execute(
+            "INSERT OR IGNORE INTO holders(id, state, lease_until, host, lock, started_at)"
+            " VALUES(?, 'live', ?, ?, ?, ?)",
+            (holder, now + lease, host, lock, now),
+        )
+
+    def renew(self, holder: str, now: float, lease: float) -> bool:
+        """Renew a holder's lease; False when it does not live any more."""
+        changed = self._db.execute(
+            "UPDATE holders SET lease_until = ? WHERE id = ? AND state = 'live'", (now + lease, holder)
+        )
+        return bool(changed.rowcount == 1)
+
+    def state_of(self, holder: str) -> str:
+        """Return ``live``, ``dead`` or ``gone``; empty for a holder of which the ledger knows nothing."""
+        rows = self._rows("SELECT state FROM holders WHERE id = ?", (holder,))
+        return str(rows[0][0]) if rows else ""
+
+    def lives(self, holder: str) -> bool:
+        """Say whether a holder lives, as far as the ledger knows."""
+        return self.state_of(holder) == "live"
+
+    def leave(self, holder: str, now: float) -> None:
+        """End a holder in order; what it still holds may be claimed."""
+        self._end(holder, "gone", now)
+
+    def others(self, holder: str) -> list[Other]:
+        """Return the other live holders."""
+        rows = self._rows("SELECT id, lease_until, host, lock FROM holders WHERE state = 'live' AND id <> ?", (holder,))
+        return [Other(*row) for row in rows]
+
+    def bury(self, holder: str, now: float, lease_until: float | None = None) -> bool:
+        """Declare a holder dead for ever; with ``lease_until`` only if its lease is still that."""
+        return self._end(holder, "dead", now, lease_until)
+
+    def _end(self, holder: str, state: str, now: float, lease_until: float | None = None) -> bool:
+        changed = self._db.execute(
+            "UPDATE holders SET state = ?1, ended_at = ?2 WHERE id = ?3 AND state = 'live'"
+            " AND (?4 IS NULL OR lease_until = ?4)",
+            (state, now, holder, lease_until),
+        )
+        if changed.rowcount != 1:
+            return False
+        self._db.execute("DELETE FROM turns WHERE holder = ?", (holder,))
+        return True
