@@ -15,7 +15,7 @@ from chatlease.errors import LedgerUnavailable, Unavailable
 from chatlease.ledger import Entry, EntryState
 from chatlease.testing import FakeService, Fault, ManualClock, failpoints
 from chatlease.testing.fake_service import unavailable
-from tests.unit.ledger_kit import bot_on, new_entry
+from tests.unit.ledger_kit import ACCOUNT, bot_on, new_entry
 from tests.unit.peers import HORIZON, House, engine_of
 
 CHOSEN = Capabilities(client_id=True, client_key=True, listing=True, stopping=True)
@@ -95,10 +95,15 @@ async def test_a_create_whose_reply_is_lost_is_handed_over_and_given_back_within
     assert set(house.states().values()) == {"settled"}
 
 
-async def test_a_ledger_file_that_is_lost_gets_the_chosen_ids_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("claimed", [False, True])
+async def test_a_ledger_file_that_is_lost_gets_the_chosen_ids_again(tmp_path: Path, *, claimed: bool) -> None:
+    """As what they were: that the chat exists is still not known, whoever holds the entry."""
     path = tmp_path / "ledger"
     async with bot_on(path) as bot:
         hold = await bot.ledger.intent(msgspec.structs.replace(new_entry(), chat="chosen"))
+        if claimed:
+            await bot.ledger.hand_over(hold, attempts=1, error_code="http-503")
+            (hold,) = [claim.hold for claim in await bot.ledger.claim([ACCOUNT], 9)]
         _remove(path)
         await bot.engine.ask("on the new file").text()
         entries: Mapping[str, Entry] = {each.id: each for each in await bot.ledger.open_entries()}
