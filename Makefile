@@ -5,10 +5,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+LANGGRAPH := .venvs/langgraph
 INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check diagrams bench crash crash-mutants dist pythons clean
+.PHONY: help venv demo test test-langgraph check diagrams bench crash crash-mutants dist pythons clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -27,6 +28,10 @@ demo: $(READY)  ## watch a session from cookies-ready to deleted, against a loca
 test: $(READY)  ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
 
+test-langgraph: $(READY)  ## run the tests that ask a real LangGraph Server, which gets an environment of its own
+	@$(MAKE) --no-print-directory $(LANGGRAPH)/.ready || echo 'LangGraph Server cannot be installed here: skipping' >&2
+	TESTS_LANGGRAPH_SERVER=$(CURDIR)/$(LANGGRAPH)/bin/langgraph $(BIN)/python -m pytest tests/langgraph $(ARGS)
+
 check: $(READY)  ## lint, formatting, types (two checkers), borders between the packages
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -39,6 +44,8 @@ diagrams: $(READY)  ## draw diagrams/ again from the lifecycle table
 
 bench: $(READY)  ## CPU time beside plain aiohttp and the seeds' algorithm
 	$(BIN)/python -m tests.bench $(ARGS)
+
+crash crash-mutants: export TESTS_LANGGRAPH_SERVER := $(CURDIR)/$(LANGGRAPH)/bin/langgraph
 
 crash: $(READY)  ## kill workers (KILLS=10000 SEED=1): no chat is left, no living owner is hurt
 	$(BIN)/python -m tests.crash $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
@@ -53,6 +60,12 @@ dist: $(READY)  ## build the wheel and the sdist, and look into the wheel
 
 pythons: $(READY)  ## one environment in .venvs/ per CPython 3.11 to 3.14 found here, for tests that run under each
 	@$(MAKE) --no-print-directory --jobs 2 $$($(BIN)/python tests/pythons.py | sed 's|\([^ ]*\) .*|.venvs/\1/.ready|')
+
+$(LANGGRAPH)/.ready: tests/langgraph/requirements.txt
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python $(INSTALL) --requirement $<
+	@touch $@
 
 .venvs/%/.ready: pyproject.toml | $(READY)
 	"$$($(BIN)/python tests/pythons.py | sed -n 's|^$* ||p')" -m venv $(@D)

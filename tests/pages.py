@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-PRINTED_URLS = ("http://127.0.0.1:8080", "http://127.0.0.1:8000")
+PRINTED_URLS = ("http://127.0.0.1:8080", "http://127.0.0.1:8000", "http://127.0.0.1:2024")
 PRINTED_URL = PRINTED_URLS[0]
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -133,7 +133,7 @@ def texts() -> Iterator[tuple[Path, str]]:
     folders = [ROOT / name for name in (".ci", "engine", "adapters", "tests", "diagrams")]
     paths = [*ROOT.iterdir(), *(path for folder in folders for path in folder.rglob("*"))]
     for path in paths:
-        if path.is_file() and path != Path(__file__) and not {"__pycache__", "results"} & set(path.parts):
+        if path.is_file() and path != Path(__file__) and not {".git", "__pycache__", "results"} & set(path.parts):
             try:
                 yield path, path.read_text("utf-8")
             except UnicodeDecodeError:

@@ -29,9 +29,11 @@ from chatlease.ledger import Entry
 from chatlease.testing import FakeService, ManualClock, check_adapter, failpoints
 from chatlease.testing.fake_service import FakeChat
 from chatlease_adapters import provider
+from chatlease_adapters.langgraph import LangGraph
 from chatlease_adapters.open_assistant import CookieSource, OpenAssistant
 from chatlease_adapters.open_assistant.service import Fault, Service, running
-from tests.pages import PRINTED_URL, ROOT, block, blocks, code, names, pages, table, text_of
+from tests.langgraph.fake import running as fake_langgraph
+from tests.pages import PRINTED_URL, PRINTED_URLS, ROOT, block, blocks, code, names, pages, table, text_of
 from tests.parley import ParleyServer, parley
 
 # ------------------------------------------------------------------------------------------------------------- programs
@@ -44,6 +46,7 @@ COVERED = {
         "website = ",
         "service.faults.add",
         "create_async_generator",
+        "LangGraph(",
         "class Parley:",
         "check_adapter(",
     ],
@@ -189,6 +192,15 @@ async def test_the_older_interface_is_used_as_printed(
     await block("adapters/README.md", "create_async_generator").run({}, local.url)
     assert "Hello, how are you?" in capsys.readouterr().out
     await provider.aclose()
+
+
+async def test_langgraph_is_asked_as_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    async with fake_langgraph() as server:
+        await block("adapters/README.md", "LangGraph(").run(
+            {"LangGraph": LangGraph, "Engine": Engine}, *PRINTED_URLS[:2], server.url
+        )
+        assert not server.threads
+    assert capsys.readouterr().out == "Hello\nHello\nAnd in French?\n"
 
 
 async def test_the_kit_for_tests_is_used_as_printed() -> None:

@@ -39,6 +39,7 @@ class Question:
         prompt: As it is sent.
         model: Name of the model.
         cookies: Empty to have them looked for.
+        headers: Of the login, such as a key.
         proxy: ``None`` for none.
         sampling: Sent as it is, over the defaults.
         deadlines: How long to wait.
@@ -50,11 +51,12 @@ class Question:
     proxy: str | None = field(repr=False)
     sampling: Mapping[str, object] = field(repr=False)
     deadlines: Deadlines = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
     async def credential(self, adapter: Adapter) -> Credential | None:
         """Return the login to use; ``None`` to leave it to the engine, which remembers and renews what it found."""
-        if self.cookies:
-            return Credential(cookies=self.cookies, proxy=self.proxy)
+        if self.cookies or self.headers:
+            return Credential(cookies=self.cookies, headers=self.headers, proxy=self.proxy)
         if self.proxy is None:
             return None
         return replace(await adapter.ready_cookies(None, None), proxy=self.proxy)

@@ -16,19 +16,31 @@ Rules that live here:
 
 from __future__ import annotations
 
-import contextlib
 import ssl
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias, TypeVar
 
 import aiohttp
-import msgspec
 from yarl import URL
 
 from chatlease.adapter import Call, Credential
-from chatlease.errors import ProtocolChanged, ServiceError
+from chatlease.errors import ProtocolChanged
 
 from . import _http_errors
+from ._http_answers import (
+    Answer,
+    check,
+    check_done,
+    decode,
+    media_type,
+    no_stream,
+    own_words,
+    refusal,
+    scrub,
+    shape,
+)
+from ._http_events import EventStream
+from ._http_requests import Address, base_url, path_part, through
 from ._http_sessions import SessionPool
 
 __all__ = [
@@ -36,14 +48,21 @@ __all__ = [
     "BROWSER",
     "Address",
     "Answer",
+    "EventStream",
     "HttpClient",
     "HttpStream",
     "Tls",
+    "base_url",
+    "check",
+    "check_done",
     "decode",
+    "no_stream",
     "own_words",
+    "path_part",
     "refusal",
     "scrub",
     "shape",
+    "through",
 ]
 
 T = TypeVar("T")
@@ -59,59 +78,6 @@ BROWSER = (
 
 BODY_LIMIT = 16 * 1024 * 1024
 """Bytes that an answer (no stream) may have unless told otherwise."""
-
-
-class Address:
-    """
-    A service's address, which paths are appended to: what `yarl` needs four times as long for by parsing.
-
-    Args:
-        base: Absolute, perhaps with a path prefix; already quoted, without a slash at its end.
-    """
-
-    __slots__ = ("_authority", "_prefix", "_scheme")
-
-    def __init__(self, base: str) -> None:
-        url = URL(base, encoded=True)
-        self._scheme, self._authority = url.scheme, url.raw_authority
-        self._prefix = url.raw_path.rstrip("/")
-
-    def at(self, path: str, query: str = "") -> URL:
-        """Return the address of a path below; both are sent as they are, so whatever they are made of is quoted."""
-        return URL.build(
-            scheme=self._scheme,
-            authority=self._authority,
-            path=f"{self._prefix}{path}",
-            query_string=query,
-            encoded=True,
-        )
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """
-    A whole answer. Its ``repr`` shows no content.
-
-    Attributes:
-        status: HTTP status, no redirect.
-        headers: Case-insensitive where it came from a service.
-        body: With the content coding undone.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    def __repr__(self) -> str:
-        return f"<Answer {self.status}, {shape(self.body)}>"
-
-    @property
-    def content_type(self) -> str:
-        """The media type in small letters, without parameters; empty where the service gave none."""
-        return _media_type(self.headers)
-
-
-def _media_type(headers: Mapping[str, str]) -> str:
-    return headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 class HttpStream:
@@ -137,7 +103,7 @@ class HttpStream:
     @property
     def content_type(self) -> str:
         """The media type in small letters, without parameters; empty where the service gave none."""
-        return _media_type(self.headers)
+        return media_type(self.headers)
 
     async def read(self) -> bytes:
         """
@@ -233,6 +199,21 @@ class HttpClient:
             UsageError: The address, the proxy, a header or a cookie is not valid; nothing was sent.
         """
         return await _answer(await self._send(call, method, url, body, headers), self._body_limit)
+
+    async def ask(
+        self,
+        call: Call,
+        doing: str,
+        method: str,
+        url: URL | str,
+        body: bytes | None = None,
+        *,
+        hide: Iterable[str] = (),
+    ) -> Answer:
+        """Make a request and return its answer, or raise the error that it is; see `call` and `check`."""
+        answer = await self.call(call, method, url, body)
+        check(call, answer, doing, hide)
+        return answer
 
     async def stream(
         self,
@@ -369,63 +350,3 @@ def _redirect(response: aiohttp.ClientResponse) -> ProtocolChanged:
     return ProtocolChanged(
         f"an answer of {response.url.origin()}", f"a redirect to {target}", status=response.status, code="redirect"
     )
-
-
-# ------------------------------------------------------------------------------------------------------------- answers
-
-
-def refusal(answer: Answer, doing: str, *, login: Credential | None = None, hide: Iterable[str] = ()) -> ServiceError:
-    """
-    Return the error that an answer with a status of 400 or more means.
-
-    401 and 403 are `NotAuthenticated`, 429 is `RateLimited`, 408, 425 and 5xx are `Unavailable`, 404 or 405 with an
-    HTML page is `ProtocolChanged` (no such API at this address), everything else `Rejected`. Where the service says
-    what is wrong (``message``, ``detail`` or ``error`` of a JSON object, or a list of problems), that is the text.
-
-    Args:
-        answer: What came.
-        doing: What was asked for, as it shall read in "the service answered HTTP 500 to ...".
-        login: Its secrets are taken out of the text.
-        hide: More texts to take out: what was sent and may come back, such as the prompt.
-    """
-    secrets = [*(login.secrets() if login else ()), *hide]
-    return _http_errors.refusal(answer.status, answer.headers, answer.body, doing, secrets)
-
-
-def own_words(answer: Answer) -> str:
-    """Return what a JSON answer says about a failure (``message``, ``detail``, ``error``), unscrubbed; or nothing."""
-    return _http_errors.own_words(answer.body)
-
-
-def decode(answer: Answer, decoder: msgspec.json.Decoder[T], expected: str) -> T:
-    """
-    Decode a JSON answer.
-
-    Args:
-        answer: What came.
-        decoder: Of the type wanted; fields that the type does not have are skipped.
-        expected: What the contract says, in words, for the error.
-
-    Raises:
-        ProtocolChanged: No JSON, or not of that shape. Tells type and keys of what came, never its content.
-    """
-    # ValueError: of msgspec, and for what is no UTF-8.
-    with contextlib.suppress(ValueError, RecursionError):
-        return decoder.decode(answer.body)
-    raise ProtocolChanged(expected, shape(answer.body), status=answer.status)
-
-
-def shape(body: bytes) -> str:
-    """Return what an answer is, in words that tell nothing of its content: ``JSON object with keys id, title``."""
-    return _http_errors.shape(body)
-
-
-def scrub(text: str, hide: Iterable[str]) -> str:
-    """
-    Return a service's text as it may be shown.
-
-    Every text of ``hide`` is replaced by ``[hidden]``, as it is and as JSON or Python quote it, and so is every part of
-    it of 16 characters or more. Texts of one or two characters are no secrets; up to five count as whole words only.
-    The result has at most 300 characters.
-    """
-    return _http_errors.scrub(text, hide)

@@ -1,5 +1,7 @@
 """The seeds' interface: `OpenAssistant` as gpt4free's deprecated provider had it, on top of Chatlease's engine.
 
+`LangGraph` is asked in the same way.
+
 For programs written against that interface; new ones use `chatlease.Engine`. Both seed documents' examples run as they
 are written, but for the import. The public service closed in 2023, so point it at a server of your own::
 
@@ -30,12 +32,14 @@ from chatlease import Messages as AnyMessages
 from ._provider_completion import Completion, refuse_running_loop
 from ._provider_engines import Question, aclose
 from ._provider_result import AsyncResult, logger
+from .langgraph import LangGraph as LangGraphAdapter
 from .open_assistant import OpenAssistant as Adapter
 
 __all__ = [
     "AsyncGeneratorProvider",
     "AsyncResult",
     "Completion",
+    "LangGraph",
     "Message",
     "Messages",
     "OpenAssistant",
@@ -196,6 +200,63 @@ class OpenAssistant(AsyncGeneratorProvider):
     @classmethod
     def _address(cls) -> str | None:
         return None if cls.url == _DEFAULT_URL else cls.url
+
+
+class LangGraph(AsyncGeneratorProvider):
+    """
+    LangGraph Server, whose threads are chats and whose assistants are models.
+
+    Attributes:
+        url: Set it to the address of the server. As long as it is empty, ``CHATLEASE_LANGGRAPH_URL`` counts, else where
+            ``langgraph dev`` listens.
+        needs_auth: Servers of one's own want no login.
+        working: Informative; there is no public server.
+        model: The assistant used where a call names none: a graph's name, or an assistant's UUID.
+        api_key: Sent as ``x-api-key``. None: looked for in ``CHATLEASE_LANGGRAPH_API_KEY``.
+        deadlines: How long to wait for what; set another `chatlease.Deadlines` to change that for later calls.
+    """
+
+    working: ClassVar[bool] = True
+    model: ClassVar[str] = "agent"
+    api_key: ClassVar[str | None] = None
+    deadlines: ClassVar[Deadlines] = Deadlines()
+
+    @classmethod
+    def create_async_generator(
+        cls,
+        model: str,
+        messages: AnyMessages,
+        proxy: str | None = None,
+        cookies: Mapping[str, str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncResult:
+        """
+        Return the answer to a conversation, to be iterated token by token, at once or after awaiting it.
+
+        Nothing is sent before the first token is asked for. A thread is created for this answer alone, and deleted
+        however it ends; its run is stopped before.
+
+        Args:
+            model: The assistant; empty for `model` of the class.
+            messages: The conversation. A single message is sent as it is, several by `format_prompt`.
+            proxy: URL of the proxy that every request goes through: ``http://``, ``https://`` or ``socks5://``.
+            cookies: For a server behind a login of its own, sent as they are.
+            **kwargs: What the graph can be told: its ``configurable``.
+
+        Raises:
+            UsageError: There is no message, one lacks role or content, or `url` is no address.
+            TypeError: An argument is of a wrong type.
+        """
+        question = Question(
+            prompt=_rendered(messages),
+            model=model or cls.model,
+            cookies=_cookies(cookies),
+            proxy=proxy,
+            sampling=kwargs,
+            deadlines=cls.deadlines,
+            headers={"x-api-key": cls.api_key} if cls.api_key else {},
+        )
+        return AsyncResult(LangGraphAdapter(cls.url or None), question)
 
 
 _DEFAULT_URL = OpenAssistant.url

@@ -6,7 +6,8 @@ Rules that live here:
   absent, or handed on with the time of the next try. What is left when it is cancelled or fails is handed on at once.
 * A run that may still be going is stopped, or waited for within ``settle``, before its chat is deleted: the sweeper
   does no harm that a session would not do. Where deletion during a run is harmful, the chat is tried again later.
-* "No such chat" is success only if this login was accepted in this sweep: with another one every chat looks gone.
+* "No such chat" is success only if this login was accepted in this sweep: with another one every chat looks gone. Where
+  the id is known from the intent on, the chat may also still come: it is final only after the create deadline.
 * A refused login is asked for once more and then parks the account, with one alert; a parked account is tried with one
   chat first. A service that fails several times in a row, or asks to be left alone, is left alone until the next sweep.
 """
@@ -92,8 +93,8 @@ class AccountSweep:
             for _ in range(_ROUNDS):
                 if self.over or not (claims := self._untried(await self._claim())):
                     break
-                await self._give_all_back([claim for claim in claims if claim.entry.state is EntryState.BOUND])
-                await lost.take([claim for claim in claims if claim.entry.state is EntryState.INTENT])
+                await self._give_all_back([claim for claim in claims if claim.entry.chat is not None])
+                await lost.take([claim for claim in claims if claim.entry.chat is None])
             if not self.over:
                 await lost.look()
         finally:
@@ -144,8 +145,12 @@ class AccountSweep:
         self.trace("sweep.chat.deleted", claim, chat=chat, age_s=age_s)
         _failpoints.reach("sweep.settled")
 
-    def miss(self, claim: Claim) -> None:
-        """End a claim: its chat never came to be."""
+    async def miss(self, claim: Claim) -> None:
+        """End a claim: its chat is not there, and never came to be, or may still come."""
+        wait = claim.entry.create_deadline - claim.at
+        if wait > 0:
+            await self.hand_on(claim, wait)
+            return
         self.ledger.absent(claim.hold)
         self._left.pop(claim.hold.entry, None)
         self.done["absent"] += 1
@@ -212,15 +217,20 @@ class AccountSweep:
             await self._give_back(claim)
 
     async def _give_back(self, claim: Claim) -> None:
-        chat = claim.entry.chat
+        chat, created = claim.entry.chat, claim.entry.state is EntryState.BOUND
         assert chat is not None
         with self.blamed() as blame:
-            await self.delete(chat)
-        if await self.excused(blame, [claim]):
+            # No prompt is ever sent before the chat is bound.
+            created = await self.delete(chat, may_run=created) or created
+        if not await self.excused(blame, [claim]):
+            return
+        if created:
             self.settle(claim, chat)
+        else:
+            await self.miss(claim)
 
-    async def delete(self, chat: str, *, may_run: bool = True) -> None:
-        """Delete a chat as a session would; it is gone when this returns."""
+    async def delete(self, chat: str, *, may_run: bool = True) -> bool:
+        """Delete a chat as a session would, and say whether it was there; it is gone when this returns."""
         if may_run:
             await self._end_run(chat)
         _failpoints.reach("sweep.stopped")
@@ -229,6 +239,7 @@ class AccountSweep:
             await self._prove_login()
         await self.accept()
         _failpoints.reach("sweep.deleted")
+        return deleted
 
     async def _end_run(self, chat: str) -> None:
         can = self.adapter.capabilities

@@ -314,7 +314,7 @@ class Core:
 
     def close_stream(self) -> None:
         """Let go of the stream's connection."""
-        stream, self.stream = self.stream, None
+        stream, self.stream = self.stream or self.call.take_stream(), None
         if stream is not None:
             stream.close()
 

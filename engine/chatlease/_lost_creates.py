@@ -1,5 +1,7 @@
 """Chats of one account whose create reply was lost: they exist, or not, or not yet, and nobody knows their ids.
 
+Where the id is ours to choose it is known, and no such chat comes here.
+
 Rules that live here:
 
 * They are looked for in one listing per sweep, however many they are, and the listing comes first: what the ledger
@@ -122,15 +124,12 @@ class LostCreates:
         self._sweep.trace("sweep.candidate.deleted", None, chat=chat)
 
     async def _conclude(self, claim: Claim, reason: str) -> None:
-        wait = claim.entry.create_deadline - claim.at
         if reason == "reported":
             await self._sweep.bury(claim, reason, claim.entry.attempts)
         elif reason:
             await self._sweep.hand_on(claim, self._sweep.settings.first_retry)
-        elif wait > 0:
-            await self._sweep.hand_on(claim, wait)
         else:
-            self._sweep.miss(claim)
+            await self._sweep.miss(claim)
 
 
 def _late() -> Exception:

@@ -22,6 +22,8 @@ from .errors import UsageError
 
 ADAPTERS = "chatlease.adapters"
 COMMANDS = "chatlease.commands"
+DEFAULT = "open-assistant"
+"""The adapter of commands that name none, where several are installed; all that is known of it here is its name."""
 
 Load: TypeAlias = Callable[[], Any]
 """Imports what an entry point names, and returns it."""
@@ -63,7 +65,7 @@ class Registry:
         Return an adapter's entry.
 
         Args:
-            name: ``None`` for the only one.
+            name: ``None`` for the only one, or the default one of several.
 
         Raises:
             UsageError: There is none of that name, or there are several to choose from.
@@ -71,6 +73,8 @@ class Registry:
         names = ", ".join(self.adapters) or "none"
         if name is None and len(self.adapters) == 1:
             return next(iter(self.adapters.values()))
+        if name is None and DEFAULT in self.adapters:
+            return self.adapters[DEFAULT]
         if name is None:
             raise UsageError(f"which adapter? installed: {names}", hint="Choose one with --adapter NAME.")
         if name not in self.adapters:
@@ -82,7 +86,7 @@ class Registry:
         Make an adapter.
 
         Args:
-            name: ``None`` for the only one.
+            name: See `choose`.
             given: Options of its constructor; those that are ``None`` are left out.
 
         Raises:

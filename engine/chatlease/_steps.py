@@ -176,13 +176,14 @@ async def create_chat(session: Core) -> None:
 def _entry(session: Core) -> Entry:
     adapter = session.adapter
     account = session.call.login.account
-    return Entry(id=session.id, service=adapter.service, origin=adapter.origin, account=account)
+    chat = session.id if adapter.capabilities.client_id else None
+    return Entry(id=session.id, service=adapter.service, origin=adapter.origin, account=account, chat=chat)
 
 
 async def send_prompt(session: Core, text: str) -> None:
     """Add the prompt to the chat."""
     adapter, chat, parent = session.adapter, session.known_chat, session.parent
-    session.call.hide = (text,)
+    session.call.hide, session.call.text = (text,), text
     try:
         prompt = await ask_service(
             session, Trigger.SEND_PROMPT, lambda call: adapter.send_prompt(call, chat, text, parent)

@@ -134,21 +134,32 @@ class Call:
         deadlines: `Deadlines.connect` is for the adapter, the rest is kept by the engine.
         hide: Texts of the caller's (the prompt of this turn) that the service may echo: an adapter takes them out of
             every message that it passes on, as it does with the credential's secrets.
+        text: The prompt of this turn, from `Adapter.send_prompt` on: for a service whose one call adds the prompt and
+            queues the answer, so that ``queue_assistant`` sends what ``send_prompt`` only gave an id to.
+        stream: Set by ``queue_assistant`` where the service's answer to it is the stream itself; ``open_stream`` takes
+            it (`take_stream`). Until then it is the engine's, which closes it when it is not taken.
         http_request: Set by an HTTP adapter when it sends: method and path (``POST /api/chat``), no query; traced.
         http_status: Set by the adapter as soon as the status line of an answer is read; goes into the trace.
         http_date: The service's clock: the ``Date`` header of the last answer, where there is one. A sweeper compares
             the times in a listing with it.
     """
 
-    __slots__ = ("deadlines", "hide", "http_date", "http_request", "http_status", "login")
+    __slots__ = ("deadlines", "hide", "http_date", "http_request", "http_status", "login", "stream", "text")
 
     def __init__(self, login: Login, deadlines: Deadlines) -> None:
         self.login = login
         self.deadlines = deadlines
         self.hide: tuple[str, ...] = ()
+        self.text = ""
+        self.stream: AnswerStream | None = None
         self.http_request: str | None = None
         self.http_status: int | None = None
         self.http_date: str | None = None
+
+    def take_stream(self) -> AnswerStream | None:
+        """Return the stream that ``queue_assistant`` left, once; ``None`` if it left none."""
+        stream, self.stream = self.stream, None
+        return stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,16 +182,20 @@ class Capabilities:
     What a service can do, and what it does to those who do not know.
 
     Attributes:
-        client_key: ``create_chat`` can hand over a key (id or metadata) that finds the chat again after a lost reply.
+        client_id: The chat's id is the key that ``create_chat`` hands over, so that it is known before the call: a chat
+            whose create reply was lost is deleted by its id, and no listing is needed to find it.
+        client_key: ``create_chat`` can hand over a key (id or metadata) that a listing gives back.
         listing: ``list_chats`` works.
         stopping: The service has a call that stops a run; without it ``stop_run`` only waits for the run's end.
         deletion_during_run: ``"harmful"`` where deleting a chat whose run is going hurts someone (Open-Assistant loses
-            another user's message); the engine then never does it.
+            another user's message; LangGraph's run goes on, and nobody can stop it any more); the engine then never
+            does it.
         second_delete: What deleting a deleted chat looks like: ``"gone"`` (the adapter can tell) or ``"deleted"``.
         runs_per_account: How many runs of one account may wait or go at once; ``None`` for any number.
         rate_budget: How often an account may queue a run; ``None`` for no known limit.
     """
 
+    client_id: bool = False
     client_key: bool = False
     listing: bool = False
     stopping: bool = False
@@ -308,7 +323,8 @@ class Adapter(Protocol):
 
         Args:
             call: See `Call`.
-            client_key: The key that finds the chat again, where the service takes one.
+            client_key: The key that finds the chat again, where the service takes one: a UUID, new for every chat. With
+                `Capabilities.client_id` it is the chat's id.
         """
         ...
 
@@ -325,7 +341,12 @@ class Adapter(Protocol):
         ...
 
     async def queue_assistant(self, call: Call, chat: str, prompt: str, model: str, options: RunOptions) -> str:
-        """Queue an answer to the prompt (by its id) and return the run's id."""
+        """
+        Queue an answer to the prompt (by its id) and return the run's id.
+
+        May also be what sends the prompt (`Call.text`) and what opens the stream (`Call.stream`), where the service
+        has one call for these steps. A chat that is busy with another run is `Busy`.
+        """
         ...
 
     async def open_stream(self, call: Call, chat: str, run: str) -> AnswerStream | None:
@@ -359,7 +380,11 @@ class Adapter(Protocol):
         ...
 
     def list_chats(self, call: Call) -> AsyncIterator[ChatListing]:
-        """Iterate over the account's chats, newest first, over all pages. Only where `Capabilities.listing`."""
+        """
+        Iterate over the account's chats, newest first, over all pages. Only where `Capabilities.listing`.
+
+        With `Capabilities.client_key` chats that carry nobody's key may be left out: the service is asked for ours.
+        """
         ...
 
     async def models(self, call: Call) -> Sequence[str]:

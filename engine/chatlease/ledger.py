@@ -63,7 +63,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         origin: `chatlease.adapter.Adapter.origin`.
         account: Name of the login that creates the chat; only that login may delete it.
         state: See `EntryState`.
-        chat: The chat's id at the service, once known.
+        chat: The chat's id at the service, once known: from the intent on where we choose it.
         orphaned: No session will use the chat any more; it waits for a sweeper, or has one.
         dead: A dead letter: given up but for one try a day; shown, never dropped.
         parked: Its account waits for a credential that works.
@@ -254,7 +254,7 @@ class Ledger(Protocol):
     # -- what sessions write ------------------------------------------------------------------------------------------
 
     async def intent(self, entry: Entry) -> Hold:
-        """Return once the entry is durable; only its id and its owner are taken from the argument."""
+        """Return once the entry is durable; only its id, its owner and its chat are taken from the argument."""
         ...
 
     async def bound(self, hold: Hold, chat: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from chatlease.adapter import Call, Capabilities, ChatListing, Credential, RunOptions
 from chatlease.errors import Rejected
 from chatlease.events import Reading, RunStatus
-from chatlease.testing import ContractBroken, FakeService, check_adapter
+from chatlease.testing import ContractBroken, FakeService, check_adapter, conformance
 
 LOGIN = Credential(cookies={"login": "check"})
 
@@ -92,6 +92,43 @@ class _AcceptsAnyone(FakeService):
     ],
 )
 async def test_a_broken_adapter_is_told_which_clause_it_breaks(make: Callable[[], FakeService], clause: str) -> None:
+    with pytest.raises(ContractBroken, match=clause):
+        await check_adapter(make, credential=LOGIN)
+
+
+class _StopsNothing(FakeService):
+    async def stop_run(self, call: Call, chat: str, run: str | None) -> None:
+        """Say that it is done."""
+
+
+async def test_a_run_that_goes_on_after_it_was_stopped_breaks_the_contract(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conformance, "_PAUSE_S", 0.0)
+    stopping = Capabilities(listing=True, stopping=True)
+    await check_adapter(lambda: FakeService(capabilities=stopping, answer_s=3600), credential=LOGIN)
+    with pytest.raises(ContractBroken, match="a run that was stopped is over"):
+        await check_adapter(lambda: _StopsNothing(capabilities=stopping, answer_s=3600), credential=LOGIN)
+
+
+class _OtherIds(FakeService):
+    async def create_chat(self, call: Call, client_key: str) -> str:
+        return await super().create_chat(call, "")
+
+
+class _LeavesItsStream(FakeService):
+    async def queue_assistant(self, call: Call, chat: str, prompt: str, model: str, options: RunOptions) -> str:
+        run = await super().queue_assistant(call, chat, prompt, model, options)
+        call.stream = await super().open_stream(call, chat, run)
+        return run
+
+
+@pytest.mark.parametrize(
+    ("make", "clause"),
+    [
+        (lambda: _OtherIds(capabilities=Capabilities(client_id=True)), "whose id is the key"),
+        (_LeavesItsStream, "open_stream takes the stream"),
+    ],
+)
+async def test_what_is_said_of_ids_and_streams_has_to_be_done(make: Callable[[], FakeService], clause: str) -> None:
     with pytest.raises(ContractBroken, match=clause):
         await check_adapter(make, credential=LOGIN)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import pytest
 
 from chatlease import SqliteLedger
@@ -49,8 +50,13 @@ async def test_nothing_is_left_open_in_a_checked_ledger(tmp_path: Path) -> None:
 class _TakesAll(MemoryLedger):
     async def intent(self, entry: Entry) -> Hold:
         hold = await super().intent(entry)
-        self._sql._db.execute("UPDATE entries SET chat = ? WHERE id = ?", (entry.chat, entry.id))
+        self._sql._db.execute("UPDATE entries SET dead = ? WHERE id = ?", (entry.dead, entry.id))
         return hold
+
+
+class _ForgetsChosenIds(MemoryLedger):
+    async def intent(self, entry: Entry) -> Hold:
+        return await super().intent(msgspec.structs.replace(entry, chat=None))
 
 
 class _BindsSilently(MemoryLedger):
@@ -161,7 +167,8 @@ class _EarlyRetry(MemoryLedger):
 @pytest.mark.parametrize(
     ("broken", "clause"),
     [
-        (_TakesAll, "only the id and the owner"),
+        (_TakesAll, "only id, owner and chat"),
+        (_ForgetsChosenIds, "intent notes a chat that is given"),
         (_BindsSilently, "bound of an entry that is closed raises LeaseLost|has ended raises LeaseLost"),
         (_NoEpoch, "a hold that has ended changes nothing"),
         (_ClaimsTheLiving, "neither due nor claimed"),

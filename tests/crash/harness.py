@@ -13,15 +13,21 @@ from pathlib import Path
 from tests.crash import traces
 from tests.crash.nursery import Event
 from tests.crash.oracle import Oracle
-from tests.crash.processes import Nursery, Server
+from tests.crash.processes import LangGraphServer, Nursery, Server
 from tests.crash.schedule import FLEETS, Life, of_fleet, steady
 from tests.crash.server import Planting, Setup
-from tests.crash.terms import LATEST_S, STOP_S, SWEEP
+from tests.crash.terms import LATEST_S, STOP_S, SWEEP, Service
 from tests.crash.verdict import Verdict
 from tests.crash.worker import Fleet, Job
 
-_AT_ONCE = 5
+_SERVERS: dict[Service, type[Server | LangGraphServer]] = {
+    "open-assistant": Server,
+    "langgraph": LangGraphServer,
+}
+_AT_ONCE: dict[Service, int] = {"open-assistant": 5, "langgraph": 2}
 """Workers of a fleet besides the steady one and the stopped one."""
+_LIVES_LONGER: dict[Service, float] = {"open-assistant": 1.0, "langgraph": 2.5}
+"""By so much: LangGraph takes a run from its queue every half a second."""
 _LOOKS_S = 0.5
 _PLANTS_S = 3.0
 _STARTS_WITHIN_S = 20.0
@@ -41,6 +47,7 @@ class Run:
         lives: Those that are killed, in this order.
         stops: Those that are stopped for longer than their lease.
         folder: For ledgers, traces and what the programs say.
+        service: Which one is asked.
         mutant: A rule that all workers break.
         keep: Keep the traces.
         progress: Told how it goes, now and then.
@@ -53,6 +60,7 @@ class Run:
         stops: Sequence[Life],
         folder: Path,
         *,
+        service: Service = "open-assistant",
         mutant: str = "",
         keep: bool = False,
         progress: Callable[[Verdict, Oracle], object] = lambda _verdict, _oracle: None,
@@ -65,7 +73,8 @@ class Run:
         self._progress = progress
         self._rng = random.Random(f"run {seed}")
         self._oracle = Oracle()
-        self._verdict = Verdict(seed=seed, mutant=mutant)
+        self._service: Service = service
+        self._verdict = Verdict(seed=seed, service=service, mutant=mutant)
         self._deaths: dict[str, float] = {}
         self._stopped: set[str] = set()
         self._told_loss: set[str] = set()
@@ -81,7 +90,7 @@ class Run:
         accounts = [_accounts(self._seed, fleet) for fleet in range(FLEETS)]
         setup = Setup(self._seed, [[*each.values()][-1] for each in accounts])
         with (self._folder / "errors.txt").open("wb") as errors:
-            async with Server(setup, errors) as self._server, Nursery(errors) as self._nursery:
+            async with _SERVERS[self._service](setup, errors) as self._server, Nursery(errors) as self._nursery:
                 self._fleets = [self._fleet(number, each) for number, each in enumerate(accounts)]
                 await self._run()
         self._verdict.seconds = time.monotonic() - began
@@ -103,8 +112,10 @@ class Run:
 
     def _fleet(self, number: int, accounts: dict[str, str]) -> Fleet:
         return Fleet(
+            service=self._service,
             url=self._server.url,
             dialect="website" if number == self._seed % FLEETS else "server",  # each liveness meets both, by seed
+            on_disconnect="cancel" if number == self._seed % FLEETS else "continue",
             ledger=str(self._folder / f"ledger{number}.sqlite3"),
             liveness="flock" if number == 0 else "lease",
             accounts=accounts,
@@ -116,7 +127,7 @@ class Run:
         planting = asyncio.create_task(self._plant_all(number))
         lives = iter(of_fleet(self._lives, number))
         async with asyncio.TaskGroup() as group:
-            for _ in range(_AT_ONCE):
+            for _ in range(_AT_ONCE[self._service]):
                 group.create_task(self._live_all(lives))
             group.create_task(self._live_all(iter(of_fleet(self._stops, number))))
         planting.cancel()
@@ -144,7 +155,7 @@ class Run:
             trace.unlink(missing_ok=True)
 
     async def _kill(self, life: Life, end: asyncio.Future[Event]) -> None:
-        await asyncio.wait({end}, timeout=life.seconds)
+        await asyncio.wait({end}, timeout=life.seconds * _LIVES_LONGER[self._service])
         if not end.done():
             self._deaths[life.name] = time.monotonic()
             self._nursery.signal(life.name, signal.SIGKILL)
@@ -216,6 +227,8 @@ class Run:
         verdict.foreign_lost = present.count(False)
         verdict.left = int(counts["chats"]) - present.count(True)
         verdict.messages_lost = int(counts["lost_messages"])
+        verdict.running = int(counts.get("running", 0))
+        verdict.latest_create_s = float(counts.get("latest_create_s", 0.0))
         verdict.counts = self._oracle.counts
         verdict.counts["steady"] = sum(self._oracle.creates[life.name] for life in steady(self._seed))
         verdict.hurt, verdict.allowed = self._oracle.judge(self._deaths, self._stopped | self._told_loss)

@@ -74,8 +74,8 @@ class Server(_Program):
         url: Its address.
     """
 
-    def __init__(self, setup: Setup, errors: IO[bytes]) -> None:
-        super().__init__("server", msgspec.json.encode(setup).decode(), errors=errors)
+    def __init__(self, setup: Setup, errors: IO[bytes], *, module: str = "server") -> None:
+        super().__init__(module, msgspec.json.encode(setup).decode(), errors=errors)
         self.url = ""
         self._http: aiohttp.ClientSession | None = None
         self._read = 0
@@ -125,6 +125,18 @@ class Server(_Program):
         async with self.http.get(f"{self.url}/_chatlease/counts") as response:
             counts: dict[str, Any] = await response.json()
             return counts
+
+
+class LangGraphServer(Server):
+    """The real LangGraph Server, behind a front."""
+
+    def __init__(self, setup: Setup, errors: IO[bytes]) -> None:
+        super().__init__(setup, errors, module="front")
+
+    async def has_chat(self, token: str, chat: str) -> bool:
+        """Say whether a thread is there."""
+        async with self.http.get(f"{self.url}/threads/{chat}") as response:
+            return response.status == HTTPStatus.OK
 
 
 class Nursery(_Program):

@@ -9,6 +9,7 @@ import msgspec
 
 from chatlease.testing.failpoints import NAMES
 from tests.crash.oracle import Encounter
+from tests.crash.terms import Service
 
 
 class Verdict(msgspec.Struct, kw_only=True):
@@ -17,6 +18,7 @@ class Verdict(msgspec.Struct, kw_only=True):
 
     Attributes:
         seed: Of the schedule.
+        service: Which one it was.
         mutant: Which rule was broken on purpose; empty for none.
         kills: How many workers were killed.
         failpoints: How often a worker was killed at each failpoint.
@@ -27,7 +29,9 @@ class Verdict(msgspec.Struct, kw_only=True):
         paused: How many others lost their lease, because the machine gave them no time.
         left: Chats that nobody deleted.
         foreign_lost: Chats of another program that were deleted.
-        messages_lost: Messages lost by deletions.
+        messages_lost: Messages lost by deletions; on LangGraph, runs that went on when their thread was deleted.
+        running: Runs that go on although everybody is gone.
+        latest_create_s: How long the slowest create took to take effect, where that is known.
         hurt: Requests of living owners that met a chat deleted by a sweeper.
         allowed: Such requests that owners had under way when they lost their lease.
         unfinished: Entries still open when the final sweep was given up.
@@ -38,6 +42,7 @@ class Verdict(msgspec.Struct, kw_only=True):
     """
 
     seed: int
+    service: Service = "open-assistant"
     mutant: str = ""
     kills: int = 0
     failpoints: Counter[str] = msgspec.field(default_factory=Counter[str])
@@ -49,6 +54,8 @@ class Verdict(msgspec.Struct, kw_only=True):
     left: int = 0
     foreign_lost: int = 0
     messages_lost: int = 0
+    running: int = 0
+    latest_create_s: float = 0.0
     hurt: list[Encounter] = msgspec.field(default_factory=list[Encounter])
     allowed: list[Encounter] = msgspec.field(default_factory=list[Encounter])
     unfinished: int = 0
@@ -62,7 +69,8 @@ class Verdict(msgspec.Struct, kw_only=True):
         for number, what in (
             (self.left, "chats left"),
             (len(self.hurt), "requests of living owners met a chat that a sweeper had deleted"),
-            (self.messages_lost, "messages lost by deletions"),
+            (self.messages_lost, "messages, or runs, lost by deletions"),
+            (self.running, "runs that go on for nobody"),
             (self.foreign_lost, "chats of another program deleted"),
             (self.unfinished, "entries still open when the final sweep was given up"),
             (self.undeleted, "dead letters"),
@@ -80,15 +88,19 @@ class Verdict(msgspec.Struct, kw_only=True):
             "a lost create reply": self.counts["lost replies"],
             "a late create": self.counts["late creates"],
             "a chat that was gone": self.counts["gone"],
-            "an ambiguous candidate": self.events["sweep.candidate.ambiguous"],
-            "a deleted candidate": self.events["sweep.candidate.deleted"],
             "LeaseLost": self.events["crash.lease_lost"],
-        } | {f"a kill at {name}": self.failpoints[name] for name in failpoints}
+        }
+        if self.service == "open-assistant":  # the other one's chats are found by their ids, and never listed
+            seen["an ambiguous candidate"] = self.events["sweep.candidate.ambiguous"]
+            seen["a deleted candidate"] = self.events["sweep.candidate.deleted"]
+            seen["a kill at sweep.listed"] = self.failpoints["sweep.listed"] or "sweep.listed" not in failpoints
+        seen |= {f"a kill at {name}": self.failpoints[name] for name in failpoints if name != "sweep.listed"}
         return [what for what, times in seen.items() if not times]
 
     def table(self) -> str:
         """Return the run as a table."""
         rows = {
+            "service": self.service,
             "seed": self.seed,
             "kills": self.kills,
             "of these at failpoints": self.failpoints.total(),
@@ -108,6 +120,8 @@ class Verdict(msgspec.Struct, kw_only=True):
             "left": self.left,
             "owners hurt": len(self.hurt),
             "messages lost": self.messages_lost,
+            "runs that go on": self.running,
+            "seconds of the latest create": round(self.latest_create_s, 1),
             "others' chats deleted": self.foreign_lost,
             "seconds": round(self.seconds),
             "of these after the last kill": round(self.final_s),

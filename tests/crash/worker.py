@@ -22,14 +22,16 @@ import aiohttp
 import msgspec
 
 from chatlease import Credential, Engine, SqliteLedger, Swept, TraceEvent, TraceFile
+from chatlease.adapter import Adapter
 from chatlease.errors import ChatleaseError, LeaseLost, LedgerUnavailable
 from chatlease.testing import failpoints
+from chatlease_adapters.langgraph import LangGraph
 from chatlease_adapters.open_assistant import OpenAssistant
 from chatlease_adapters.open_assistant.service import SESSION_COOKIE
 from tests.crash import mutants
 from tests.crash.oracle import OWNER, SWEEPER
 from tests.crash.schedule import Life
-from tests.crash.terms import ACTOR, DEADLINES, FINAL_SWEEP_S, HORIZON_S, KEEP_S, LEASE_S, SWEEP
+from tests.crash.terms import ACTOR, DEADLINES, FINAL_SWEEP_S, HORIZON_S, KEEP_S, LEASE_S, SWEEP, Service
 
 _LONGEST_S = 7200
 _armed = contextlib.ExitStack()
@@ -41,15 +43,19 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
     What the workers of one fleet share.
 
     Attributes:
+        service: Which one it is.
         url: Of the service.
-        dialect: How they speak to it.
+        dialect: How they speak to Open-Assistant.
+        on_disconnect: What they tell LangGraph to do with the runs of the dead.
         ledger: Path of the file.
         liveness: How they know of each other's death.
         accounts: Names and tokens. The last one is the unlucky one.
     """
 
+    service: Service = "open-assistant"
     url: str
     dialect: Literal["website", "server"]
+    on_disconnect: Literal["cancel", "continue"] = "cancel"
     ledger: str
     liveness: Literal["flock", "lease"]
     accounts: dict[str, str]
@@ -142,13 +148,25 @@ class _Worker:
     def _engine(self, http: aiohttp.ClientSession) -> Engine:
         fleet = self._fleet
         return Engine(
-            Unlimited(fleet.url, dialect=fleet.dialect, session=http),
-            ledger=SqliteLedger(fleet.ledger, lease=LEASE_S, horizon=HORIZON_S, keep=KEEP_S, liveness=fleet.liveness),
+            self._adapter(http),
+            ledger=SqliteLedger(
+                fleet.ledger, lease=LEASE_S, horizon=HORIZON_S[fleet.service], keep=KEEP_S, liveness=fleet.liveness
+            ),
             sweep=SWEEP,
             deadlines=DEADLINES,
             credentials=lambda _service, account: self._credential(account),
             hooks=[self._trace],
         )
+
+    def _adapter(self, http: aiohttp.ClientSession) -> Adapter:
+        fleet = self._fleet
+        if self._asks_langgraph:
+            return LangGraph(fleet.url, on_disconnect=fleet.on_disconnect, session=http)
+        return Unlimited(fleet.url, dialect=fleet.dialect, session=http)
+
+    @property
+    def _asks_langgraph(self) -> bool:
+        return self._fleet.service == "langgraph"
 
     async def _sign(
         self, _http: aiohttp.ClientSession, _context: object, request: aiohttp.TraceRequestStartParams
@@ -160,6 +178,8 @@ class _Worker:
 
     def _credential(self, account: str) -> Credential:
         token = self._fleet.accounts[account]
+        if self._asks_langgraph:
+            return Credential(headers={"x-api-key": token})
         if self._fleet.dialect == "server":
             return Credential(headers={"Authorization": f"Bearer {token}"})
         return Credential(cookies={SESSION_COOKIE: token})
@@ -228,8 +248,9 @@ class _Worker:
         await engine.ask("one two three", account=self._account()).text()
 
     async def _cancelled(self, engine: Engine) -> None:
-        task = asyncio.ensure_future(engine.ask("one two three four", account=self._account()).text())
-        await asyncio.wait({task}, timeout=self._rng.uniform(0.0, 0.2))
+        prompt, patience_s = ("crawl 60", 2.0) if self._asks_langgraph else ("one two three four", 0.2)
+        task = asyncio.ensure_future(engine.ask(prompt, account=self._account()).text())
+        await asyncio.wait({task}, timeout=self._rng.uniform(0.0, patience_s))
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task

@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import urllib.request
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,27 +24,13 @@ from chatlease.testing import capture_trace
 from chatlease_adapters.open_assistant import OpenAssistant
 from chatlease_adapters.open_assistant._demo import CHAT_LEFT, show_session
 from chatlease_adapters.open_assistant.service import Service, Work, running
+from tests.commands import command
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and terminals are POSIX's")
 
 STATES = ["new", "cookies-ready", "chat-created", "prompt-sent", "assistant-queued", "streaming", "deleted"]
 ROW = re.compile(r"^(?P<state>[a-z-]+) +(?P<step>\w+) +(?:(?P<call>[A-Z]+ \S+) +(?P<status>\d+) +)?(?P<ms>[\d.]+) ms$")
 DIAGRAMS = Path(__file__).parents[2] / "diagrams"
-
-
-@asynccontextmanager
-async def command(*arguments: str, **pipes: int) -> AsyncGenerator[Process]:
-    """Run the command line in a process of its own, which is killed if it is still there at the end."""
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TERM": "xterm", "NO_COLOR": "1"}
-    env["CHATLEASE_OPEN_ASSISTANT_COOKIE"] = "anyone"
-    streams: dict[str, int] = {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE} | pipes
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "chatlease", *arguments, env=env, **streams)  # type: ignore[arg-type]  # descriptors and PIPE are numbers
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
 
 
 async def until(holds: Callable[[], object]) -> None:

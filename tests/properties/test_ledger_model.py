@@ -286,7 +286,7 @@ class Protocol(RuleBasedStateMachine):
     def write_intent(self, session: Session) -> None:
         self.write(session.process)
         lease = session.process.lease
-        self.sql.intend([(session.id, BOT.service, BOT.origin, BOT.account, lease.holder, self.now)])
+        self.sql.intend([(session.id, BOT.service, BOT.origin, BOT.account, None, lease.holder, self.now)])
         session.hold = Hold(session.id, lease)
 
     def intent_at(self, session: Session) -> float:

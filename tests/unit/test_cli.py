@@ -326,6 +326,12 @@ def test_an_adapter_is_chosen_by_name_where_there_are_several() -> None:
     assert (unknown.code, unknown.err) == (2, "error: no adapter 'third' is installed; installed: one, other\n")
 
 
+def test_open_assistant_is_meant_where_several_are_installed_and_none_is_named() -> None:
+    one, default = FakeService(tokens=["one"]), FakeService(tokens=["default"])
+    registry = Registry({"one": plugin("one", lambda: one), "open-assistant": plugin("oa", lambda: default)})
+    assert run_with(registry, "chat", "Hi").out == "default\n"
+
+
 def test_a_package_that_cannot_be_imported_spoils_nothing_else(service: Asked) -> None:
     registry = Registry({"fake": plugin("fake", lambda: service), "broken": BROKEN}, {"broken": BROKEN})
     assert run_with(registry, "chat", "Hi", "--adapter", "fake").code == 0

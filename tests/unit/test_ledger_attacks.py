@@ -157,7 +157,7 @@ def test_budgets_are_not_kept_for_ever(statements: Statements) -> None:
 
 
 def test_what_a_dead_process_left_is_due_although_the_clock_was_set_back(statements: Statements) -> None:
-    statements.intend([("e", ACCOUNT.service, ACCOUNT.origin, ACCOUNT.account, "theirs", 100_000.0)])
+    statements.intend([("e", ACCOUNT.service, ACCOUNT.origin, ACCOUNT.account, None, "theirs", 100_000.0)])
     statements.bury("theirs", 100_001.0)
     assert statements.due(100_000.0 - 36_000.0) == [ACCOUNT]
 

@@ -16,7 +16,7 @@ def lease_of(holder: str) -> Lease:
 
 def intend(statements: Statements, *names: str, account: Account = ONE, holder: str = "theirs") -> None:
     owner = (account.service, account.origin, account.account)
-    statements.intend([(name, *owner, holder, 1000.0) for name in names])
+    statements.intend([(name, *owner, None, holder, 1000.0) for name in names])
 
 
 def claim(statements: Statements, *accounts: Account, limit: int = 9, holder: str = "mine") -> list[Claim]:
@@ -66,8 +66,9 @@ def test_what_is_written_again_from_memory_does_not_undo_a_later_claim(statement
     (claimed,) = claim(statements, ONE)
     assert claimed.hold.epoch == 1
     statements.join("former", 1000.0, lease=1e9, host="", lock="")
+    owner = (ONE.service, ONE.origin, ONE.account)
     remembered = Entry(
-        id="e", service=ONE.service, origin=ONE.origin, account="one", state=EntryState.BOUND, chat="chat"
+        id="e", service=owner[0], origin=owner[1], account=owner[2], state=EntryState.BOUND, chat="chat", intent_at=1e3
     )
     statements.restore("former", [(remembered, epoch)], [], 2000.0)
     (found,) = statements.open_entries()

@@ -27,7 +27,7 @@ from chatlease.errors import (
 from chatlease.events import Failed, Final, Pending, PluginStep, Reading, RunStatus
 from chatlease_adapters.open_assistant import OpenAssistant, _adapter
 from chatlease_adapters.open_assistant._options import body, check
-from chatlease_adapters.open_assistant._stream import EventStream
+from chatlease_adapters.open_assistant._stream import OpenAssistantStream
 from tests.unit.aio import Loopback, Reply, Request, call_of, chunked, faked_http, foreign, loopback, reply, shown
 
 SITE = "http://oa.test"
@@ -100,6 +100,7 @@ class TestAddress:
             ("https://host/chatter", "https://host/chatter"),
             (" HTTPS://Host:443/chat ", "https://host"),
             ("http://[::1]:8080/chat", "http://[::1]:8080"),
+            ("http://chat", "http://chat"),
         ],
     )
     async def test_the_page_is_cut_and_a_prefix_kept(self, url: str, origin: str) -> None:
@@ -479,7 +480,7 @@ class TestStream:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert isinstance(stream, EventStream)
+            assert isinstance(stream, OpenAssistantStream)
             assert stream._parser.feed_data(whole[9:]) == [whole[6:-4]]
 
     async def test_plugin_steps_and_pending_are_told(self) -> None:
@@ -498,7 +499,7 @@ class TestStream:
         unknown = frame(event_type="safe_prompt", safe_prompt="planted")
         async with streaming(unknown, token("a") + unknown) as stream:
             assert await stream.read() == ["a"]
-            assert isinstance(stream, EventStream)
+            assert isinstance(stream, OpenAssistantStream)
             assert stream.unknown == 2
 
     @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ Rules that live here:
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
@@ -28,21 +27,24 @@ from chatlease.errors import Busy, ProtocolChanged, Rejected, ServiceError, Unav
 from chatlease.events import Reading, RunStatus
 from chatlease_adapters.http import (
     BROWSER,
-    Answer,
     HttpClient,
     HttpStream,
     Tls,
+    base_url,
+    check,
+    check_done,
     decode,
+    no_stream,
     own_words,
     refusal,
     scrub,
-    shape,
+    through,
 )
 
 from . import _options
 from ._cookies import CookieSource, find_cookies
-from ._dialects import Dialect, Request, Server, Website, base_url
-from ._stream import EventStream, reading
+from ._dialects import Dialect, Request, Server, Website, origin_of
+from ._stream import OpenAssistantStream, reading
 from ._wire import CHAT, CREATED, MESSAGE, MODELS, PAGE, Chat, Message, Page
 
 DEFAULT_URL = "https://open-assistant.io/chat"
@@ -125,9 +127,7 @@ class OpenAssistant:
         """Find the login of an account; nothing is asked of the service. See `chatlease.adapter.Adapter`."""
         host = URL(self.origin).host or ""
         credential = await find_cookies(host, source=self._source, account=account, rejected=rejected)
-        if self._proxy is None or credential.proxy is not None:
-            return credential
-        return dataclasses.replace(credential, proxy=self._proxy)
+        return through(credential, self._proxy)
 
     async def create_chat(self, call: Call, client_key: str) -> str:  # noqa: ARG002  (the service takes no key)
         """Create a chat; see `chatlease.adapter.Adapter`."""
@@ -161,18 +161,17 @@ class OpenAssistant:
         """
         stream = await self._http.stream(call, *self._dialect.events(chat, run))
         if _is_stream(stream):
-            return EventStream(stream, [*call.login.credential.secrets(), *call.hide])
+            return OpenAssistantStream(stream, [*call.login.credential.secrets(), *call.hide])
         answer = await stream.answer()
         if answer.status == _NO_CONTENT:
             return None
-        self._check(call, answer, "open the stream")
-        raise ProtocolChanged("an event stream", shape(answer.body), status=answer.status)
+        raise no_stream(call, answer, "open the stream")
 
     async def read_answer(self, call: Call, chat: str, prompt: str | None, run: str | None) -> Reading:
         """Look at an answer, by its id or its prompt; see `chatlease.adapter.Adapter`."""
         if run is None:
             return await self._find_answer(call, chat, prompt)
-        answer = await self._ask(call, self._dialect.message(chat, run), "read the answer")
+        answer = await self._http.ask(call, "read the answer", *self._dialect.message(chat, run))
         return reading(decode(answer, MESSAGE, "a message"))
 
     async def stop_run(self, call: Call, chat: str, run: str | None) -> None:
@@ -185,9 +184,7 @@ class OpenAssistant:
             return await self._confirm(call, chat, answer.status)
         if self._dialect.is_gone(answer):
             return False
-        self._check(call, answer, "delete the chat")
-        if answer.content_type == "text/html":  # a portal on the way says 200 to everything
-            raise ProtocolChanged("an answer without a page", shape(answer.body), status=answer.status)
+        check_done(call, answer, "delete the chat")
         return True
 
     async def list_chats(self, call: Call) -> AsyncIterator[ChatListing]:
@@ -206,7 +203,7 @@ class OpenAssistant:
 
     async def models(self, call: Call) -> Sequence[str]:
         """Return the names of the models offered; see `chatlease.adapter.Adapter`."""
-        answer = await self._ask(call, self._dialect.models(), "list the models")
+        answer = await self._http.ask(call, "list the models", *self._dialect.models())
         return [model.name for model in decode(answer, MODELS, "a list of models")]
 
     async def aclose(self) -> None:
@@ -215,17 +212,8 @@ class OpenAssistant:
 
     # ------------------------------------------------------------------------------------------------------ the calls
 
-    async def _ask(self, call: Call, request: Request, doing: str, hide: Iterable[str] = ()) -> Answer:
-        answer = await self._http.call(call, *request)
-        self._check(call, answer, doing, hide)
-        return answer
-
-    def _check(self, call: Call, answer: Answer, doing: str, hide: Iterable[str] = ()) -> None:
-        if answer.status >= _REFUSED:
-            raise refusal(answer, doing, login=call.login.credential, hide=[*hide, *call.hide])
-
     async def _make(self, call: Call, request: Request, doing: str, hide: Iterable[str] = ()) -> str:
-        answer = await self._ask(call, request, doing, hide)
+        answer = await self._http.ask(call, doing, *request, hide=hide)
         try:
             return decode(answer, CREATED, "an object with an id").id
         except ProtocolChanged as error:
@@ -235,14 +223,14 @@ class OpenAssistant:
         raise unreadable
 
     async def _page(self, call: Call, cursor: str | None) -> Page:
-        answer = await self._ask(call, self._dialect.listing(cursor), "list the chats")
+        answer = await self._http.ask(call, "list the chats", *self._dialect.listing(cursor))
         return decode(answer, PAGE, "a page of chats")
 
     async def _look(self, call: Call, chat: str) -> Chat | None:
         answer = await self._http.call(call, *self._dialect.chat(chat))
         if self._dialect.is_gone(answer):
             return None
-        self._check(call, answer, "read the chat")
+        check(call, answer, "read the chat")
         return decode(answer, CHAT, "a chat")
 
     async def _confirm(self, call: Call, chat: str, status: int) -> bool:
@@ -282,9 +270,9 @@ class OpenAssistant:
 
 def _dialect(url: str, dialect: str) -> Dialect:
     if dialect == "website":
-        return Website(base_url(url, page=True))
+        return Website(origin_of(url))
     if dialect == "server":
-        return Server(base_url(url, page=False))
+        return Server(base_url(url))
     raise UsageError("dialect is 'website' or 'server'")
 
 

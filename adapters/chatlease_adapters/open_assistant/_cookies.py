@@ -35,6 +35,7 @@ import platformdirs
 
 from chatlease.adapter import Credential
 from chatlease.errors import ChatleaseError, NotAuthenticated, UsageError
+from chatlease_adapters._environment import variable
 
 from ._cookie_files import NoCookiesError, StoredCookie, cookie_header, cookies_in, expiry, is_address, select
 
@@ -215,8 +216,7 @@ async def _ask(
 
 
 def _variable(kind: str, account: str | None) -> str:
-    name = _ENVIRONMENT + kind
-    return f"{name}_{re.sub('[^A-Za-z0-9]', '_', account).upper()}" if account else name
+    return variable(_ENVIRONMENT + kind, account)
 
 
 async def _environment(host: str, account: str | None) -> AsyncGenerator[_Found]:

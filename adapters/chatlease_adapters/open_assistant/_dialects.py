@@ -13,13 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import ClassVar, NamedTuple, Protocol
-from urllib.parse import quote
 
 import msgspec
 from yarl import URL
 
-from chatlease.errors import UsageError
-from chatlease_adapters.http import Address, Answer, own_words
+from chatlease_adapters.http import Address, Answer, base_url, own_words, path_part
 
 _NOT_FOUND = 404
 _encode = msgspec.json.Encoder().encode
@@ -77,19 +75,19 @@ class Website:
         return Request("POST", self._assistants, _encode(body))
 
     def events(self, chat: str, run: str) -> Request:
-        return Request("POST", self._at("/events", f"chat_id={_id(chat)}&message_id={_id(run)}"))
+        return Request("POST", self._at("/events", f"chat_id={path_part(chat)}&message_id={path_part(run)}"))
 
     def message(self, chat: str, run: str) -> Request:
-        return Request("GET", self._at("/message", f"chat_id={_id(chat)}&message_id={_id(run)}"))
+        return Request("GET", self._at("/message", f"chat_id={path_part(chat)}&message_id={path_part(run)}"))
 
     def chat(self, chat: str) -> Request:
-        return Request("GET", self._at("", f"chat_id={_id(chat)}"))
+        return Request("GET", self._at("", f"chat_id={path_part(chat)}"))
 
     def delete(self, chat: str) -> Request:
-        return Request("DELETE", self._at("", f"chat_id={_id(chat)}"))
+        return Request("DELETE", self._at("", f"chat_id={path_part(chat)}"))
 
     def listing(self, after: str | None) -> Request:
-        return Request("GET", self._at("", f"after={_id(after)}" if after else ""))
+        return Request("GET", self._at("", f"after={path_part(after)}" if after else ""))
 
     def models(self) -> Request:
         return Request("GET", self._at("/models"))
@@ -112,27 +110,27 @@ class Server:
 
     def prompt(self, chat: str, content: str, parent: str | None) -> Request:
         body = {"content": content, "parent_id": parent}
-        return Request("POST", self._at(f"/chats/{_id(chat)}/prompter_message"), _encode(body))
+        return Request("POST", self._at(f"/chats/{path_part(chat)}/prompter_message"), _encode(body))
 
     def assistant(self, chat: str, prompt: str, options: Mapping[str, object]) -> Request:
         body = {"parent_id": prompt, **options}
-        return Request("POST", self._at(f"/chats/{_id(chat)}/assistant_message"), _encode(body))
+        return Request("POST", self._at(f"/chats/{path_part(chat)}/assistant_message"), _encode(body))
 
     def events(self, chat: str, run: str) -> Request:
-        return Request("GET", self._at(f"/chats/{_id(chat)}/messages/{_id(run)}/events"))
+        return Request("GET", self._at(f"/chats/{path_part(chat)}/messages/{path_part(run)}/events"))
 
     def message(self, chat: str, run: str) -> Request:
-        return Request("GET", self._at(f"/chats/{_id(chat)}/messages/{_id(run)}"))
+        return Request("GET", self._at(f"/chats/{path_part(chat)}/messages/{path_part(run)}"))
 
     def chat(self, chat: str) -> Request:
-        return Request("GET", self._at(f"/chats/{_id(chat)}"))
+        return Request("GET", self._at(f"/chats/{path_part(chat)}"))
 
     def delete(self, chat: str) -> Request:
-        return Request("DELETE", self._at(f"/chats/{_id(chat)}"))
+        return Request("DELETE", self._at(f"/chats/{path_part(chat)}"))
 
     def listing(self, after: str | None) -> Request:
         # 100 is the most that it gives (recorded: list-chats-server).
-        return Request("GET", self._at("/chats", f"after={_id(after)}&limit=100" if after else "limit=100"))
+        return Request("GET", self._at("/chats", f"after={path_part(after)}&limit=100" if after else "limit=100"))
 
     def models(self) -> Request:
         return Request("GET", self._at("/configs/model_configs"))
@@ -141,32 +139,8 @@ class Server:
         return answer.status == _NOT_FOUND and own_words(answer) == "Chat not found"
 
 
-def _id(value: str) -> str:
-    return quote(value, safe="")
-
-
-def base_url(address: str, *, page: bool) -> str:
-    """
-    Return the address that the routes are appended to, without slash at its end.
-
-    Args:
-        address: An origin, with or without a path prefix.
-        page: Whether it may be the address of the chat page, whose ``/chat`` is cut.
-
-    Raises:
-        UsageError: No http or https address, or one with a login in it.
-    """
-    url = _parsed(address)
-    if url is None or url.scheme not in {"http", "https"} or not url.host:
-        raise UsageError("url is the address of the service, such as http://127.0.0.1:8080")
-    if url.raw_user is not None or url.raw_password is not None:
-        raise UsageError("url holds a login", hint="Give the login as cookies=, not in the address.")
-    path = url.raw_path.rstrip("/")
-    return str(url.origin()) + (path.removesuffix("/chat").rstrip("/") if page else path)
-
-
-def _parsed(address: str) -> URL | None:
-    try:
-        return URL(address.strip())
-    except ValueError:
-        return None
+def origin_of(page: str) -> str:
+    """Return the website's address, given that or the one of its chat page, whose ``/chat`` is cut."""
+    base = base_url(page)
+    origin = str(URL(base).origin())
+    return origin + base.removeprefix(origin).removesuffix("/chat").rstrip("/")

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from chatlease.errors import ProtocolChanged, RunCancelled, RunFailed, ServiceError
 from chatlease.events import Batch, Failed, Final, Pending, PluginStep, Reading, RunStatus
-from chatlease_adapters.http import HttpStream, scrub, shape
+from chatlease_adapters.http import EventStream, HttpStream, scrub, shape
 from chatlease_adapters.sse import SseParser
 
 from ._wire import ANY_FRAME, FRAME, KINDS, ErrorFrame, Frame, Message, MessageFrame, PendingFrame, TokenFrame
@@ -37,31 +37,20 @@ _REASONS = {
 }
 
 
-class EventStream:
-    """The events of one answer; see `chatlease.adapter.AnswerStream`."""
+class OpenAssistantStream(EventStream):
+    """The events of one answer."""
 
-    __slots__ = ("_body", "_hide", "_parser", "unknown")
+    __slots__ = ("_hide", "_parser", "unknown")
 
     def __init__(self, body: HttpStream, hide: Sequence[str]) -> None:
-        self._body = body
+        super().__init__(body)
         self._hide = hide
         self._parser = SseParser()
         self.unknown = 0
         """Frames of an unknown kind so far."""
 
-    async def read(self) -> Batch:
-        """Wait for events; see `chatlease.adapter.AnswerStream.read`."""
-        while chunk := await self._body.read():
-            batch = self._batch(self._parser.feed_data(chunk))
-            if batch:
-                return batch
-        return ()
-
-    def close(self) -> None:
-        """Let go of the connection at once; may be called twice."""
-        self._body.close()
-
-    def _batch(self, frames: list[bytes]) -> Batch:
+    def _batch(self, chunk: bytes) -> Batch:
+        frames = self._parser.feed_data(chunk)
         tokens = _tokens(frames) if len(frames) > 1 else None  # for a single one it is the longer way
         return tokens or self._mixed(frames)
 

@@ -19,7 +19,10 @@ _ANSWER = "The answer"
 AdapterName: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--adapter", envvar="CHATLEASE_ADAPTER", help="Kind of service; see `adapters`.", rich_help_panel=_SERVICE
+        "--adapter",
+        envvar="CHATLEASE_ADAPTER",
+        help="Kind of service; see `adapters`. open-assistant by default.",
+        rich_help_panel=_SERVICE,
     ),
 ]
 Url: TypeAlias = Annotated[str | None, typer.Option(help="Address of the service.", rich_help_panel=_SERVICE)]
@@ -71,7 +74,7 @@ class Connection:
     Which service, and as whom.
 
     Attributes:
-        adapter: Its entry point's name; ``None`` for the only one.
+        adapter: Its entry point's name; ``None`` for the only one, or for ``open-assistant``.
         url: For the adapter.
         account: For the sessions.
         cookie_file: For the adapter, which knows it as ``cookies``.

@@ -138,7 +138,7 @@ class Batch:
         holder = lease.holder
         self.intents = [each for each in self.intents if not each[-1].given_up]
         if self.intents:
-            statements.intend([(e.id, e.service, e.origin, e.account, holder, at) for e, at, _ in self.intents])
+            statements.intend([(e.id, e.service, e.origin, e.account, e.chat, holder, at) for e, at, _ in self.intents])
         for entry, _, waiter in self.intents:
             waiter.result = Hold(entry.id, lease)
 

@@ -24,7 +24,15 @@ _LEFT = 10_000
 
 
 class _Held(msgspec.Struct):
-    """An entry that we hold, in the parts that come one by one; put together only when it is needed."""
+    """
+    An entry that we hold, in the parts that come one by one; put together only when it is needed.
+
+    Attributes:
+        entry: As it was begun, with the chat's id if that was ours to choose.
+        intent_at: When.
+        chat: The chat's id, once it is bound.
+        epoch: See `Hold`.
+    """
 
     entry: Entry
     intent_at: float
@@ -36,7 +44,7 @@ class _Held(msgspec.Struct):
         return msgspec.structs.replace(
             self.entry,
             state=state,
-            chat=self.chat,
+            chat=self.entry.chat if self.chat is None else self.chat,
             intent_at=self.intent_at,
             create_deadline=self.entry.create_deadline or self.intent_at + horizon,
             **changes,
@@ -127,4 +135,5 @@ class Kept:
     def _claim(self, claims: list[Claim] | None) -> None:
         for claim in claims or ():
             self._left.pop(claim.entry.id, None)
-            self._held[claim.entry.id] = _Held(claim.entry, claim.entry.intent_at, claim.entry.chat, claim.hold.epoch)
+            bound = claim.entry.chat if claim.entry.state is EntryState.BOUND else None
+            self._held[claim.entry.id] = _Held(claim.entry, claim.entry.intent_at, bound, claim.hold.epoch)

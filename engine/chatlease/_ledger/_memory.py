@@ -71,7 +71,8 @@ class MemoryLedger:
 
     async def intent(self, entry: Entry) -> Hold:
         """See `chatlease.ledger.Ledger`."""
-        self._sql.intend([(entry.id, entry.service, entry.origin, entry.account, self._lease.holder, self._now())])
+        who = (entry.id, entry.service, entry.origin, entry.account, entry.chat)
+        self._sql.intend([(*who, self._lease.holder, self._now())])
         return Hold(entry.id, self._lease)
 
     async def bound(self, hold: Hold, chat: str) -> None:

@@ -128,7 +128,7 @@ class SqliteLedger:
     async def intent(self, entry: Entry) -> Hold:
         """See `chatlease.ledger.Ledger`."""
         store, waiter = self._opened, Waiter(self.absent)
-        _check_text(entry.id, entry.service, entry.origin, entry.account)
+        _check_text(entry.id, entry.service, entry.origin, entry.account, entry.chat or "")
         now = store.now()
         store.submit(lambda batch: batch.intents.append((entry, now, waiter)))
         return cast("Hold", await waiter.future)

@@ -51,18 +51,18 @@ class Statements(SweepStatements, TurnStatements):
         super().__init__(db)
         self._horizon = horizon
 
-    def intend(self, entries: Sequence[tuple[str, str, str, str, str, float]]) -> None:
+    def intend(self, entries: Sequence[tuple[str, str, str, str, str | None, str, float]]) -> None:
         """
-        Note that chats may come to be (id, service, origin, account, holder, time); again after one was refused.
+        Note that chats may come to be (id, service, origin, account, chat, holder, time); again after one was refused.
 
         Raises:
             LedgerUnavailable: There is an entry of that id already, which is not absent.
         """
         noted = self._db.executemany(
-            "INSERT INTO entries(id, service, origin, account, holder, intent_at, next_try_at, create_deadline, state)"
-            " VALUES(?, ?, ?, ?, ?, ?, ?, ?, 'intent') ON CONFLICT(id) DO UPDATE SET state = 'intent',"
-            " account = excluded.account, holder = excluded.holder, intent_at = excluded.intent_at,"
-            " next_try_at = excluded.next_try_at,"
+            "INSERT INTO entries(id, service, origin, account, chat, holder, intent_at, next_try_at, create_deadline,"
+            " state) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, 'intent') ON CONFLICT(id) DO UPDATE SET state = 'intent',"
+            " account = excluded.account, chat = excluded.chat, holder = excluded.holder,"
+            " intent_at = excluded.intent_at, next_try_at = excluded.next_try_at,"
             " create_deadline = excluded.create_deadline, settled_at = NULL WHERE state = 'absent'",
             # Due at once when its holder dies, whatever becomes of the clock meanwhile.
             [(*who, at, 0.0, at + self._horizon) for *who, at in entries],

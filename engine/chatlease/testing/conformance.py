@@ -10,6 +10,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
+from uuid import uuid4
 
 from chatlease._lifecycle import TABLE
 from chatlease.adapter import Adapter, AnswerStream, Call, Credential, Deadlines, Login, RunOptions
@@ -20,6 +21,9 @@ __all__ = ["ContractBroken", "check_adapter"]
 
 T = TypeVar("T")
 _READS = 10_000
+_LOOKS = 200
+_PAUSE_S = 0.05
+_UNDER_WAY = frozenset({RunStatus.PENDING, RunStatus.GOING})
 _PROMPT = "Say something short, please."
 
 
@@ -73,12 +77,21 @@ class _Probe:
 
     async def asked(self) -> tuple[str, str, str]:
         """Create a chat, send a prompt, queue an answer."""
-        chat = await self.adapter.create_chat(self.call, "check-adapter")
+        chat = await self.created()
         _want(self.call.http_status is not None, "create_chat reports the HTTP status in call.http_status")
+        self.call.text = _PROMPT
         prompt = await self.adapter.send_prompt(self.call, chat, _PROMPT, None)
         run = await self.adapter.queue_assistant(self.call, chat, prompt, self.model, self.options)
         _want(all(type(each) is str and each for each in (chat, prompt, run)), "ids are strings, not empty")
         return chat, prompt, run
+
+    async def created(self) -> str:
+        """Create a chat, with a key of its own."""
+        key = str(uuid4())
+        chat = await self.adapter.create_chat(self.call, key)
+        if self.adapter.capabilities.client_id:
+            _want(chat == key, "create_chat makes the chat whose id is the key, as the capabilities say", chat)
+        return chat
 
     async def answer(self, chat: str, prompt: str, run: str) -> str:
         """Read the answer to its end, by the stream and else by looking."""
@@ -92,6 +105,7 @@ class _Probe:
             if stream is not None:
                 stream.close()
                 stream.close()
+            _want(self.call.stream is None, "open_stream takes the stream that queue_assistant left")
         return await self.looked(chat, prompt, run)
 
     async def looked(self, chat: str, prompt: str | None, run: str | None) -> str:
@@ -141,7 +155,7 @@ async def _check_answer(probe: _Probe) -> None:
 
 
 async def _check_second_delete(probe: _Probe) -> None:
-    chat = await probe.adapter.create_chat(probe.call, "check-adapter")
+    chat = await probe.created()
     await probe.adapter.delete_chat(probe.call, chat)
     again = await probe.adapter.delete_chat(probe.call, chat)
     expected = probe.adapter.capabilities.second_delete == "deleted"
@@ -150,7 +164,7 @@ async def _check_second_delete(probe: _Probe) -> None:
 
 async def _check_orphan(probe: _Probe) -> None:
     """What a sweeper does with a chat of which it knows no more than the id; also when somebody else was faster."""
-    chat = await probe.adapter.create_chat(probe.call, "check-adapter")
+    chat = await probe.created()
     for _ in range(2):
         if probe.adapter.capabilities.stopping:
             await _unless_gone(probe.adapter.stop_run(probe.call, chat, None))
@@ -176,6 +190,25 @@ async def _check_finished(probe: _Probe) -> None:
     await probe.adapter.delete_chat(probe.call, chat)
 
 
+async def _check_stopping(probe: _Probe) -> None:
+    """A run is over soon after it was stopped, also one whose stream was never opened; then its chat can be deleted."""
+    if not probe.adapter.capabilities.stopping:
+        return
+    chat, prompt, run = await probe.asked()
+    stream = probe.call.take_stream()
+    if stream is not None:
+        stream.close()
+    await probe.adapter.stop_run(probe.call, chat, run)
+    for _ in range(_LOOKS):
+        reading = await probe.adapter.read_answer(probe.call, chat, prompt, run)
+        if reading.status not in _UNDER_WAY:
+            break
+        await asyncio.sleep(_PAUSE_S)
+    else:
+        raise ContractBroken("a run that was stopped is over within seconds")
+    _want(await probe.adapter.delete_chat(probe.call, chat) is True, "delete_chat of a chat that exists is True")
+
+
 async def _check_turns(probe: _Probe) -> None:
     """A second turn names the first run as its parent."""
     chat, prompt, run = await probe.asked()
@@ -190,7 +223,8 @@ async def _check_turns(probe: _Probe) -> None:
 async def _check_listing(probe: _Probe) -> None:
     if not probe.adapter.capabilities.listing:
         return
-    made = {await probe.adapter.create_chat(probe.call, f"check-{number}"): f"check-{number}" for number in range(3)}
+    keys_given = [str(uuid4()) for _ in range(3)]
+    made = {await probe.adapter.create_chat(probe.call, key): key for key in keys_given}
     listed = [each async for each in probe.adapter.list_chats(probe.call)]
     ours = {each.chat: each for each in listed if each.chat in made}
     for chat in made:
@@ -211,6 +245,7 @@ _CHECKS: tuple[_Check, ...] = (
     _check_second_delete,
     _check_orphan,
     _check_finished,
+    _check_stopping,
     _check_turns,
     _check_listing,
 )
@@ -218,7 +253,7 @@ _CHECKS: tuple[_Check, ...] = (
 
 async def _check_refusal(probe: _Probe) -> None:
     try:
-        await probe.adapter.create_chat(probe.call, "check-adapter")
+        await probe.adapter.create_chat(probe.call, str(uuid4()))
     except ServiceError as error:
         refusal = error
     else:

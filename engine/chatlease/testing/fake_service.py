@@ -132,7 +132,7 @@ class FakeService:
             at: When, by the service's clock; now if left out.
             prompt: Its only prompt, answered; ``None`` for an empty chat.
         """
-        chat = f"chat-{next(self._ids)}"
+        chat = key if key and self.capabilities.client_id else f"chat-{next(self._ids)}"
         prompts = [] if prompt is None else [f"prompt-{next(self._ids)}"]
         self.chats[chat] = FakeChat(account, key, self.now() if at is None else at, prompts)
         return chat

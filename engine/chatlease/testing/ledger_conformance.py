@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from chatlease.ledger import Account, EntryState, Hold, Ledger, Turn
 
 from .conformance import _want
@@ -74,10 +76,25 @@ async def _check_intent(probe: Probe) -> None:
     _want(
         entry.owner == probe.account and entry.state is EntryState.INTENT, "intent makes an entry of its owner", entry
     )
-    _want(entry.chat is None and not entry.dead, "intent takes only the id and the owner from its argument", entry)
+    _want(entry.chat is None and not entry.dead, "intent takes only id, owner and chat from its argument", entry)
     _want(entry.alive and not entry.orphaned and entry.holder == hold.lease.holder, "a session's entry is held", entry)
     _want(entry.create_deadline > entry.intent_at, "create_deadline is after intent_at", entry)
     probe.ledger.absent(hold)
+    await gone(probe, hold.entry, "absent closes the entry")
+
+
+async def _check_chosen(probe: Probe) -> None:
+    """A chat whose id we choose is known from the intent on; that it exists is not."""
+    new = probe.new()
+    probe.ledger.absent(await probe.ledger.intent(new))  # refused with one login, and tried with another
+    hold = await probe.ledger.intent(msgspec.structs.replace(new, chat="chosen"))
+    entry = await probe.open(hold.entry)
+    _want((entry.state, entry.chat) == (EntryState.INTENT, "chosen"), "intent notes a chat that is given", entry)
+    await probe.ledger.hand_over(hold, attempts=1, error_code="check")
+    claim = await probe.claimed_one()
+    found = (claim.entry.state, claim.entry.chat)
+    _want(found == (EntryState.INTENT, "chosen"), "a claim has the chat of its intent, unbound", claim)
+    probe.ledger.absent(claim.hold)
     await gone(probe, hold.entry, "absent closes the entry")
 
 
@@ -253,6 +270,7 @@ async def _check_dead_places(probe: Probe) -> None:
 _CHECKS: tuple[_Check, ...] = (
     _check_surface,
     _check_intent,
+    _check_chosen,
     _check_bound,
     _check_hand_over,
     _check_fence,

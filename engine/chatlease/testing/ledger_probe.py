@@ -52,7 +52,7 @@ class Probe:
         self._number += 1
         who = account or self.account
         name = f"check-{self._number:04}-{uuid4().hex[:12]}"
-        return Entry(id=name, service=who.service, origin=who.origin, account=who.account, chat="no", dead=True)
+        return Entry(id=name, service=who.service, origin=who.origin, account=who.account, dead=True)
 
     async def intended(self, ledger: Ledger | None = None) -> Hold:
         """Make an entry."""
