@@ -16,8 +16,9 @@ from chatlease_adapters.open_assistant.service import STEPS, Service, running
 SESSIONS = 2_000
 AT_ONCE = 50
 SEED = 20260101
+# Enough to drain on a machine that is busy: a chat handed over while its deletion was tried again may be gone already.
 DEADLINES = Deadlines(
-    connect=5, call=3, gate=60, queue=5, first_event=0.5, idle=0.5, answer=5, poll=0.05, settle=2, grace=0.5, drain=8
+    connect=5, call=3, gate=60, queue=5, first_event=0.5, idle=0.5, answer=5, poll=0.05, settle=2, grace=0.5, drain=60
 )
 
 
