@@ -42,7 +42,7 @@ check: $(READY)  ## lint, formatting, types (two checkers), borders between the 
 diagrams: $(READY)  ## draw diagrams/ again from the lifecycle table
 	$(BIN)/chatlease diagram --write diagrams
 
-bench: $(READY)  ## CPU time beside plain aiohttp and the seeds' algorithm
+bench: $(READY)  ## cost beside plain aiohttp and the seeds' algorithm, in ten minutes (ARGS=--quick: in one)
 	$(BIN)/python -m tests.bench $(ARGS)
 
 crash crash-mutants: export TESTS_LANGGRAPH_SERVER := $(CURDIR)/$(LANGGRAPH)/bin/langgraph

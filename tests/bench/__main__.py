@@ -1,69 +1,85 @@
-"""``make bench``: measure the peers in every shape, print ratios to the floor, write a JSON file."""
+"""``make bench``: measure the peers in every shape, print ratios to the floor, write them down, and draw them."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
-import platform
 import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict
-from importlib.metadata import version
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.bench.measure import SHAPES, Result, Shape, measure
-from tests.bench.peers import PEERS
+from tests.bench import parts, report
+from tests.bench.figures import Outcome
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 
 
-def main() -> None:
-    """Run the benchmark; a lost token or a chat that was left is an error."""
-    options = _options()
-    chosen = [shape for shape in SHAPES if options.only in shape.name]
-    with tempfile.TemporaryDirectory() as state:
-        # The default ledger, on a real disk, but not among the user's own chats.
-        os.environ["XDG_STATE_HOME"] = state
-        os.environ.pop("CHATLEASE_LEDGER", None)
-        report = [_measured(shape, options.rounds, options.seconds / len(chosen)) for shape in chosen]
-    _write(options.json, report)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the benchmark; a lost token or a chat that was left is an error, a target that was missed is none."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    offered = (parts.quick if options.quick else parts.whole)(options.rounds)
+    chosen = [part for part in offered if options.only in part.name]
+    if not chosen:
+        parser.error(f"no shape has {options.only!r} in its name")
+    # The default ledger, on a real disk, but not among the user's own chats.
+    with tempfile.TemporaryDirectory() as state, _environment(f"sqlite:///{state}/ledger.sqlite3"):
+        outcomes = {outcome.name: outcome for part in chosen for outcome in _told(part)}
+    sys.stdout.write(report.targets_table(outcomes))
+    _write(options.json, outcomes)
 
 
-def _measured(shape: Shape, rounds: int, budget_s: float) -> dict[str, object]:
-    results = asyncio.run(measure(shape, PEERS, rounds=rounds, budget_s=budget_s))
-    sys.stdout.write(_table(shape, results))
-    return {**asdict(shape), "peers": {name: asdict(result) for name, result in results.items()}}
+@contextmanager
+def _environment(ledger: str) -> Generator[None]:
+    """Hide the user's own settings."""
+    before = dict(os.environ)
+    for name in [name for name in before if name.startswith("CHATLEASE_")]:
+        del os.environ[name]
+    os.environ["CHATLEASE_LEDGER"] = ledger
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
-def _options() -> argparse.Namespace:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=9, help="measured rounds per shape (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=90, help="no new round after that time (%(default)s)")
     parser.add_argument("--only", default="", metavar="TEXT", help="only shapes whose name contains this")
+    parser.add_argument("--rounds", type=int, help=f"measured rounds per shape ({parts.ROUNDS}, where time allows)")
+    parser.add_argument("--quick", action="store_true", help="everything smaller, in about a minute")
     parser.add_argument(
         "--json", type=Path, default=RESULTS, metavar="PATH", help="where the result goes (%(default)s)"
     )
-    return parser.parse_args()
+    return parser
 
 
-def _table(shape: Shape, results: Mapping[str, Result]) -> str:
-    lines = [f"{shape.name} (us CPU per {shape.per}, ratio to the floor: median, quartiles)"]
-    for name, result in results.items():
-        median, low, high = result.ratio()
-        lines.append(f"  {name:<22}{result.unit_us:>10.2f}{median:>8.2f}   {low:.2f} to {high:.2f}")
-    (rounds, *_) = (len(result.ratios) for result in results.values())
-    return "\n".join([*lines, f"  {rounds} rounds\n\n"])
+def _told(part: parts.Part) -> Sequence[Outcome]:
+    began = time.monotonic()
+    outcomes = asyncio.run(_run(part))
+    for outcome in outcomes:
+        sys.stdout.write(f"{report.table(outcome)}\n")
+    sys.stdout.write(f"  [{time.monotonic() - began:.0f} s]\n\n")
+    sys.stdout.flush()
+    return outcomes
 
 
-def _write(path: Path, shapes: list[dict[str, object]]) -> None:
-    packages = {name: version(name) for name in ("aiohttp", "msgspec", "orjson", "transitions")}
-    machine = {"python": platform.python_version(), "system": platform.platform(), "cpus": os.cpu_count()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**machine, "packages": packages, "shapes": shapes}, indent=1) + "\n")
+async def _run(part: parts.Part) -> Sequence[Outcome]:
+    return await part.run()
+
+
+def _write(path: Path, outcomes: Mapping[str, Outcome]) -> None:
+    from tests.bench import plot  # only now: what it imports would be in memory while the peers are measured
+
+    report.write(path, outcomes)
     sys.stdout.write(f"written to {path}\n")
+    diagram = path.with_suffix(".svg")
+    if plot.draw(outcomes.values(), diagram):
+        sys.stdout.write(f"drawn in {diagram}\n")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,7 @@ CPU time of the peers, side by side.
 Rules that live here:
 
 * What is measured is `time.process_time`: CPU seconds of this process, all its threads, the server not included.
-* In every round each peer does the same work, in an order that turns with the round; the ratio to the floor is taken
-  within the round, so that a machine that grows slower hurts all alike. The median over the rounds is the result.
+* In every round each peer does the same work, in an order that turns with the round.
 * Work that a peer leaves to threads or later tasks is waited for and counted as its own.
 * A peer that loses a token or leaves a chat is no result but an error.
 * Accounts are new in every round, for a service limits how often an account may ask, and Chatlease keeps to that.
@@ -15,153 +14,94 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import statistics
-import sys
 import time
-from asyncio.subprocess import PIPE
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from typing import TypeVar
 
-import aiohttp
+from tests.bench.figures import BUSY, Outcome, Spread, cpu_measures
+from tests.bench.peers import Ask, Opened, Peers
+from tests.bench.serving import serving
+from tests.bench.shapes import Shape
 
-from tests.bench.peers import Ask, Peer
+T = TypeVar("T")
 
-_TAIL_S = 0.05
+TAIL_S = 0.3
+"""So long what a peer left to later tasks or threads is waited for: the ledger takes its time where nobody waits."""
 _LEAST_ROUNDS = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+async def measure(shape: Shape, rounds: int) -> list[Outcome]:
     """
-    What is asked of every peer in a round.
-
-    Attributes:
-        name: For the report.
-        tokens: Tokens of one answer.
-        per_write: How many of them the server writes together.
-        at_once: Sessions side by side, each with an account of its own.
-        in_turn: Sessions of each of these accounts, one after the other; a service allows about 20.
-        per: What the report divides by: ``"session"`` or ``"token"``.
-    """
-
-    name: str
-    tokens: int
-    per_write: int
-    at_once: int
-    in_turn: int
-    per: str
-
-    @property
-    def sessions(self) -> int:
-        """Sessions in a round."""
-        return self.at_once * self.in_turn
-
-    @property
-    def units(self) -> int:
-        """How many of what the report divides by are in a round."""
-        return self.sessions if self.per == "session" else self.sessions * self.tokens
-
-
-SHAPES = (
-    Shape("short sessions: 16 tokens, 16 accounts at once", 16, 1, at_once=16, in_turn=12, per="session"),
-    Shape("short sessions: 16 tokens, 100 accounts at once", 16, 1, at_once=100, in_turn=12, per="session"),
-    Shape("long answer, one token a write", 8_000, 1, at_once=1, in_turn=2, per="token"),
-    Shape("long answer, 64 tokens a write", 32_768, 64, at_once=1, in_turn=4, per="token"),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """
-    What a peer needed in a shape.
-
-    Attributes:
-        seconds: CPU seconds, one number per round.
-        ratios: The same, over the floor's of that round.
-        unit_us: Median CPU microseconds per session or token.
-    """
-
-    seconds: list[float]
-    ratios: list[float]
-    unit_us: float
-
-    def ratio(self) -> tuple[float, float, float]:
-        """Return the median of the ratios, and the quartiles around it."""
-        low, median, high = statistics.quantiles(self.ratios, n=4, method="inclusive")
-        return median, low, high
-
-
-async def measure(shape: Shape, peers: Mapping[str, Peer], *, rounds: int, budget_s: float) -> dict[str, Result]:
-    """
-    Measure all peers in one shape.
+    Measure all peers of a shape.
 
     Args:
         shape: The work.
-        peers: By name; the first is the floor.
-        rounds: How many are wanted, after one that warms up.
-        budget_s: Wall-clock seconds after which no further round begins, once there are three.
+        rounds: How many are wanted, after one that warms up; there are fewer when time runs out, at least three.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in peers}
-    until = time.monotonic() + budget_s
-    async with _server(shape) as url, AsyncExitStack() as stack:
-        asks = {name: await stack.enter_async_context(peer(url)) for name, peer in peers.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in shape.peers}
+    busy: dict[str, list[float]] = {name: [] for name in shape.peers}
+    until = time.monotonic() + shape.budget_s
+    async with serving(shape.script) as server, opened(shape.peers, server.url) as peers:
         for number in range(rounds + 1):
             if number > _LEAST_ROUNDS and time.monotonic() > until:
                 break
-            for name in _turned(list(asks), number):
-                used = await _round(asks[name], shape, f"{name}-{number}")
+            for name in turned(list(peers), number):
+                used, took = await _round(peers[name], shape, f"{name}-{number}")
                 if number:
                     seconds[name].append(used)
-            await _check(url)
-    return {name: _result(shape, used, seconds[next(iter(peers))]) for name, used in seconds.items()}
-
-
-def _turned(names: list[str], by: int) -> list[str]:
-    cut = by % len(names)
-    return names[cut:] + names[:cut]
-
-
-def _result(shape: Shape, used: list[float], floor: list[float]) -> Result:
-    ratios = [mine / least for mine, least in zip(used, floor, strict=True)]
-    return Result(used, ratios, statistics.median(used) / shape.units * 1e6)
-
-
-async def _round(ask: Ask, shape: Shape, accounts: str) -> float:
-    gc.collect()
-    before = time.process_time()
-    counts = await asyncio.gather(*(_account(ask, f"{accounts}-{each}", shape) for each in range(shape.at_once)))
-    await asyncio.sleep(_TAIL_S)
-    used = time.process_time() - before
-    if sum(counts) != shape.sessions * shape.tokens:
-        raise RuntimeError(f"{accounts}: {sum(counts)} tokens of {shape.sessions * shape.tokens}")
-    return used
-
-
-async def _account(ask: Ask, account: str, shape: Shape) -> int:
-    count = 0
-    for _ in range(shape.in_turn):
-        async for _token in ask(account):
-            count += 1
-    return count
-
-
-async def _check(url: str) -> None:
-    async with aiohttp.ClientSession() as http, http.get(f"{url}/counts") as response:
-        counts = await response.json()
-    if counts["created"] != counts["deleted"]:
-        raise RuntimeError(f"chats were left: {counts}")
+                    busy[name].append(used / took)
+            await server.check()
+    count = len(seconds[next(iter(seconds))])
+    measures = cpu_measures(seconds, shape.units)
+    for name, ratios in busy.items():
+        measures[name][BUSY] = Spread.of(ratios)
+    notes = [f"{count} rounds", *filter(None, [shape.note])]
+    return [Outcome(shape.name, shape.per, measures, notes=notes, raw=seconds)]
 
 
 @asynccontextmanager
-async def _server(shape: Shape) -> AsyncGenerator[str]:
-    arguments = ("-m", "tests.bench.server", str(shape.tokens), str(shape.per_write))
-    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdin=PIPE, stdout=PIPE)
-    if process.stdin is None or process.stdout is None:
-        raise RuntimeError("the server was started without pipes")
-    try:
-        port = int(await process.stdout.readline())
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.stdin.close()
-        await process.wait()
+async def opened(peers: Peers, url: str) -> AsyncGenerator[Mapping[str, Opened]]:
+    """Open peers side by side, at the same service."""
+    async with AsyncExitStack() as stack:
+        yield {name: await stack.enter_async_context(peer(url)) for name, peer in peers.items()}
+
+
+def turned(items: Sequence[T], by: int) -> Sequence[T]:
+    """Return the items in the same order, beginning with another one."""
+    cut = by % len(items)
+    return [*items[cut:], *items[:cut]]
+
+
+async def _round(peer: Opened, shape: Shape, accounts: str) -> tuple[float, float]:
+    """Return the CPU seconds of a round, and how long it took."""
+    gc.collect()
+    with peer.at_work():
+        before, began = time.process_time(), time.perf_counter()
+        count = await _worked(peer.ask, shape, accounts)
+        took = time.perf_counter() - began
+        await asyncio.sleep(TAIL_S)
+        used = time.process_time() - before
+    if count != shape.tokens:
+        raise RuntimeError(f"{accounts}: {count} tokens of {shape.tokens}")
+    return used, took
+
+
+async def _worked(ask: Ask, shape: Shape, accounts: str) -> int:
+    if not shape.one_account:
+        return await side_by_side(ask, [f"{accounts}-{each}" for each in range(shape.at_once)], shape.in_turn)
+    counts = [await side_by_side(ask, [f"{accounts}-{each}"] * shape.at_once, 1) for each in range(shape.in_turn)]
+    return sum(counts)
+
+
+async def side_by_side(ask: Ask, accounts: Sequence[str], in_turn: int) -> int:
+    """Hold sessions, those of one account one after the other; returns how many tokens came."""
+    return sum(await asyncio.gather(*(_one_by_one(ask, account, in_turn) for account in accounts)))
+
+
+async def _one_by_one(ask: Ask, account: str, in_turn: int) -> int:
+    count = 0
+    for _ in range(in_turn):
+        async for _token in ask(account):
+            count += 1
+    return count

@@ -199,6 +199,7 @@ async def test_who_waits_in_no_queue_when_the_lease_is_lost(
     ledger.stop()
     with pytest.raises(LeaseLost):
         await asyncio.wait_for(session.queue_assistant(), 20)
+    assert not engine.told("session.gate.waiting")
     for each in (session, other):
         await each.aclose()
         await left_alone(each, service, calls)
