@@ -16,6 +16,7 @@ from chatlease import Engine, SqliteLedger
 from chatlease._cli._ledgers import peek
 from chatlease._ledger import _connection, _holders
 from chatlease._ledger._file import LedgerFile, Replaced
+from chatlease._ledger._place import prepare
 from chatlease.errors import LedgerUnavailable, Unavailable
 from chatlease.ledger import EntryState
 from chatlease.testing import FakeService, ManualClock
@@ -438,7 +439,7 @@ def test_a_lost_file_is_moved_only_by_who_has_the_folders_lock(tmp_path: Path, m
     file.close()
 
 
-@pytest.mark.parametrize("moment", ["opened", "closed"])
+@pytest.mark.parametrize("moment", ["made", "opened", "closed"])
 def test_no_file_is_moved_while_it_is_opened_or_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faults: Faults, moment: str
 ) -> None:
@@ -457,10 +458,17 @@ def test_no_file_is_moved_while_it_is_opened_or_closed(
             with pytest.raises(TimeoutError):
                 mover.set_aside(1.0)
 
-    if moment == "opened":
-        other.close()
+    def makes(path: Path) -> None:
+        prepare(path)
+        moves("made")
+
+    if moment == "closed":
+        faults.fail = moves
+    other.close()
+    if moment == "made":
+        monkeypatch.setattr(_connection, "prepare", makes)
     faults.fail = moves
-    (other.connected if moment == "opened" else other.close)()
+    other.connected()
     assert tried
     assert not _aside(path)
     other.close()

@@ -84,12 +84,13 @@ class Connection:
                 f"this Python has SQLite {sqlite3.sqlite_version}, the ledger needs 3.35",
                 hint="Use a newer Python, or give the promise up with CHATLEASE_LEDGER=none.",
             )
-        prepare(path)
-        if not folder.is_dir():
-            _look_first(path)
         self._path = path
+        self._log = f"{path}{_ASIDE[0]}"
         self._folder = folder
         with _unmoved(folder):
+            prepare(path)
+            if not folder.is_dir():
+                _look_first(path)
             self.identity = identity_of(path)
             self._db = connect(path)
             try:
@@ -127,7 +128,7 @@ class Connection:
         except OSError:
             return False
         ours = found.st_size > 0 and (found.st_dev, found.st_ino) == self.identity
-        return ours and identity_of(_beside(self._path, _ASIDE[0])) == self._aside[0]
+        return ours and identity_of(self._log) == self._aside[0]
 
     def close(self) -> None:
         """Let go of the file."""
@@ -213,7 +214,7 @@ def _journal_mode(db: Db) -> str:
     raise LedgerUnavailable("the ledger cannot be opened: another process keeps it locked")
 
 
-def identity_of(path: Path) -> Identity | None:
+def identity_of(path: Path | str) -> Identity | None:
     """Return what tells the file at a path from any other; ``None`` where there is none."""
     try:
         found = os.stat(path)  # noqa: PTH116  (half the time of the method, and asked twice a transaction)
