@@ -211,7 +211,7 @@ def ended(process: subprocess.Popen[str]) -> str:
 
 def rows(path: Path, sql: str) -> list[Any]:
     """Ask a ledger file, from outside."""
-    db = sqlite3.connect(path)
+    db = sqlite3.connect(path, isolation_level=None)
     try:
         return list(db.execute(sql))
     finally:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from chatlease import Credential, Deadlines, Engine, MemoryLedger, State
+from chatlease import Credential, Deadlines, Engine, MemoryLedger, Session, State
 from chatlease.adapter import Call, Capabilities
 from chatlease.errors import (
     CleanupFailed,
@@ -278,13 +278,19 @@ async def test_without_a_durable_intent_nothing_is_sent(service: FakeService, cl
     assert await entries(ledger) == []
 
 
+async def unbound(engine: Engine) -> Session:
+    """A session whose chat's id could not be written down."""
+    session = engine.session()
+    await session.ready_cookies()
+    with pytest.raises(LedgerUnavailable):
+        await session.create_chat()
+    return session
+
+
 async def test_a_chat_whose_id_cannot_be_written_down_is_deleted(service: FakeService, clock: ManualClock) -> None:
     ledger = Ledger("bound")
     async with opened(service, clock, ledger) as engine:
-        session = engine.session()
-        await session.ready_cookies()
-        with pytest.raises(LedgerUnavailable):
-            await session.create_chat()
+        session = await unbound(engine)
         with pytest.raises(UsageError):
             await session.send_prompt(PROMPT)
         await session.aclose()
@@ -300,10 +306,7 @@ async def test_a_chat_whose_id_cannot_be_written_down_nor_deleted_is_handed_over
     ledger = Ledger("bound")
     service.fail("delete_chat", *FOREVER)
     async with opened(service, clock, ledger) as engine:
-        session = engine.session()
-        await session.ready_cookies()
-        with pytest.raises(LedgerUnavailable):
-            await session.create_chat()
+        session = await unbound(engine)
         await session.aclose()
         assert session.state is State.ORPHANED
     [entry] = await entries(ledger)
@@ -318,10 +321,7 @@ async def test_a_chat_whose_id_could_not_be_written_down_at_first_is_handed_over
     ledger = Ledger("bound")
     service.fail("delete_chat", *FOREVER)
     async with opened(service, clock, ledger) as engine:
-        session = engine.session()
-        await session.ready_cookies()
-        with pytest.raises(LedgerUnavailable):
-            await session.create_chat()
+        session = await unbound(engine)
         ledger.failing.clear()
         await session.aclose()
     [entry] = await entries(ledger)

@@ -7,12 +7,10 @@ import contextlib
 import json
 import os
 import pty
-import sqlite3
 import tempfile
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,7 +20,6 @@ from chatlease._cli._ledger import length_of_ids
 from chatlease._cli._ledgers import look, named
 from chatlease._cli._show import age
 from chatlease._ledger._schema import SCHEMA_VERSION
-from chatlease.adapter import Capabilities
 from chatlease.ledger import Entry
 from chatlease.testing import FakeService
 
@@ -39,19 +36,11 @@ from .cli_kit import (
     statuses,
     unwritable,
 )
+from .ledger_kit import rows
 
 __all__ = ["book", "in_use", "service"]
 
 SECRET = "PLANTED-SECRET"
-
-
-NO_KEYS = Capabilities(listing=True, deletion_during_run="harmful", runs_per_account=1, rate_budget=None)
-"""Of a service that gives back no key of ours."""
-
-
-def _sql(path: Path, statement: str) -> list[Any]:
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
-        return list(db.execute(statement))
 
 
 # -- chatlease ledger -------------------------------------------------------------------------------------------------
@@ -173,7 +162,7 @@ def test_a_damaged_ledger_is_reported_and_left_as_it_is(book: Book, damage: str)
         book.path.write_bytes(b"\0" * 8192)
     else:
         book.path.unlink()
-        _sql(book.path, "CREATE TABLE notes(text)")
+        rows(book.path, "CREATE TABLE notes(text)")
     before = files(book.path.parent)
     for command in (("ledger",), ("ledger", "retry", "entry-0001"), ("doctor", "--json")):
         done = run_on(book.service, *command)
@@ -240,11 +229,11 @@ def test_a_ledger_that_may_only_be_read_is_shown_and_the_doctor_says_what_to_do(
 
 def test_a_ledger_of_a_newer_library_is_refused_and_left_as_it_is(book: Book) -> None:
     book.orphan("chat-1")
-    _sql(book.path, "UPDATE meta SET value = '99' WHERE key = 'min_reader'")
+    rows(book.path, "UPDATE meta SET value = '99' WHERE key = 'min_reader'")
     done = run_on(book.service, "ledger")
     assert done.code == Exit.FAILED
     assert "needs a reader of version 99" in done.err
-    assert _sql(book.path, "SELECT value FROM meta WHERE key = 'min_reader'") == [("99",)]
+    assert rows(book.path, "SELECT value FROM meta WHERE key = 'min_reader'") == [("99",)]
 
 
 def test_what_a_service_named_cannot_steer_the_terminal(book: Book) -> None:

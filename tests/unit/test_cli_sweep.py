@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -38,19 +36,12 @@ from .cli_kit import (
     statuses,
     unwritable,
 )
+from .ledger_kit import rows
 
 __all__ = ["book", "in_use", "service"]
 
-SECRET = "PLANTED-SECRET"
-
-
 NO_KEYS = Capabilities(listing=True, deletion_during_run="harmful", runs_per_account=1, rate_budget=None)
 """Of a service that gives back no key of ours."""
-
-
-def _sql(path: Path, statement: str) -> list[Any]:
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
-        return list(db.execute(statement))
 
 
 # -- chatlease sweep --------------------------------------------------------------------------------------------------
@@ -210,7 +201,7 @@ def test_the_chat_of_a_lost_create_reply_is_deleted_or_only_reported(
     book.service.capabilities = NO_KEYS
     name, an_hour = book.orphan(), 3600.0
     times = ("intent_at", "create_deadline", "orphaned_at", "next_try_at")
-    _sql(book.path, f"UPDATE entries SET {', '.join(f'{each} = {each} - {an_hour}' for each in times)}")
+    rows(book.path, f"UPDATE entries SET {', '.join(f'{each} = {each} - {an_hour}' for each in times)}")
     book.service.chats["lost"] = FakeChat(ME, name, time.time() - an_hour)
     code, result = swept(book, "--reconcile", reconcile)
     assert list(book.service.chats) == left

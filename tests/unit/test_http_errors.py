@@ -33,9 +33,6 @@ from tests.unit.aio import (
     shown,
 )
 
-ALICE = Credential(cookies={"session": "secret-of-alice"}, headers={"X-Key": "key-of-alice"})
-BOB = Credential(cookies={"session": "secret-of-bob"})
-
 
 class TestRefusals:
     """A status becomes the error that says who is to blame."""

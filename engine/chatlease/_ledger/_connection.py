@@ -87,8 +87,9 @@ class Connection:
         self._path = path
         self._log = f"{path}{_ASIDE[0]}"
         self._folder = folder
+        prepare(path)  # before anything else can fail: it says what is wrong
         with _unmoved(folder):
-            prepare(path)
+            prepare(path)  # it may have been moved meanwhile, and SQLite would make one that everybody can read
             if not folder.is_dir():
                 _look_first(path)
             self.identity = identity_of(path)
