@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from itertools import pairwise
 from typing import Literal
 
@@ -399,3 +400,19 @@ async def test_a_chat_is_only_deleted_with_the_account_that_made_it(clock: Manua
         await session.aclose()
         assert session.state is State.ORPHANED
     assert len(service.chats) == len(await entries(ledger)) == 1
+
+
+async def test_a_session_that_the_collector_found_is_one_of_the_engines_until_it_is_given_back(
+    service: FakeService, clock: ManualClock
+) -> None:
+    """The collector clears weak references before it calls ``__del__``; a bot in a hurry must still find it."""
+    service.fail("delete_chat", *FOREVER)
+    async with opened(service, clock, MemoryLedger()) as engine:
+        ring: list[object] = [await with_chat(engine)]
+        ring.append(ring)
+        del ring
+        with pytest.warns(ResourceWarning, match="never closed"):
+            gc.collect()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert [session.closing for session in engine.sessions] == [True]
