@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _UNCLEAR = frozenset({408, 409, 425, 429})
+_GOING = frozenset({RunStatus.PENDING, RunStatus.GOING})
+_LOOKS_IN_VAIN = 3
 
 
 def refused(error: BaseException) -> bool:
@@ -271,26 +273,46 @@ async def stop_run(session: Core) -> None:
         return StreamStalled("settle", seconds, f"the run was not over within {seconds:g} s")
 
     with Deadline(session.clock, seconds, late):
-        if session.adapter.capabilities.stopping:
-            await uncut(session.adapter.stop_run(session.call, session.known_chat, session.run_id))
+        await _ask_to_stop(session)
         reading = await _until_over(session)
     session.note(reading)
     session.end_turn()
 
 
+async def _ask_to_stop(session: Core) -> None:
+    if session.adapter.capabilities.stopping:
+        await uncut(session.adapter.stop_run(session.call, session.known_chat, session.run_id))
+
+
 async def _until_over(session: Core) -> Reading:
-    """Look until the run is over; a look that fails is as good as none, until the deadline."""
-    interval = min(0.25, session.deadlines.poll)
+    """
+    Look until the run is over; a look that fails is as good as none, until the deadline.
+
+    A request to queue it that was cut may still be on its way: that there is no run is believed at the third look, some
+    three quarters of a second after the first, and a run that comes late is stopped like any other.
+    """
+    interval, absences = min(0.25, session.deadlines.poll), 0
     while True:
         try:
             reading = await look(session)
         except Unavailable as error:
             session.trace_retry(Trigger.STOP_RUN, 1, error)
         else:
-            if reading.status not in {RunStatus.PENDING, RunStatus.GOING}:
+            is_late = absences > 0 and reading.status in _GOING
+            absences += reading.status is RunStatus.ABSENT
+            if _is_over(session, reading, absences):
                 return reading
+            if is_late:
+                absences = 0
+                await _ask_to_stop(session)
         await session.clock.sleep(interval)
         interval = min(interval * 2, session.deadlines.poll)
+
+
+def _is_over(session: Core, reading: Reading, absences: int) -> bool:
+    if reading.status is RunStatus.ABSENT:
+        return session.run is not Run.UNKNOWN or absences >= _LOOKS_IN_VAIN
+    return reading.status not in _GOING
 
 
 async def look(session: Core, call: Call | None = None) -> Reading:

@@ -267,6 +267,21 @@ async def test_a_chat_with_a_run_going_is_not_deleted_by_hand_where_that_does_ha
         assert session.state is State.DELETED
 
 
+@pytest.mark.parametrize("stopping", [False, True])
+async def test_a_run_that_comes_late_is_stopped_before_its_chat_is_deleted(clock: ManualClock, stopping: bool) -> None:
+    """Its request was cut on our side, and two looks had found no run."""
+    able = Capabilities(client_key=True, stopping=stopping, deletion_during_run="harmful")
+    service, ledger = FakeService(clock=clock, answer_s=9, capabilities=able), Ledger()
+    service.fail("queue_assistant", Fault(BROKEN, when="late", delay_s=0.6))
+    async with Engine(service, clock=clock, ledger=ledger) as engine:
+        with pytest.raises(Unavailable):
+            await engine.ask(PROMPT).text()
+        await clock.sleep(20)
+    assert (service.lost_messages, service.calls["stop_run"]) == (0, 2 * stopping)
+    assert not service.chats
+    assert await entries(ledger) == []
+
+
 # -- the ledger -------------------------------------------------------------------------------------------------------
 
 

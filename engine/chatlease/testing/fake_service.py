@@ -41,7 +41,7 @@ class Fault:
     Attributes:
         error: Raised; ``None`` for none.
         when: ``before``: the call has no effect; ``after``: it has, and the reply is lost; ``late`` (of
-            ``create_chat`` alone): the error comes at once, the effect only after the delay.
+            ``create_chat`` and ``queue_assistant``): the error comes at once, the effect only after the delay.
         delay_s: How long the call takes at that place, by the clock; ``float("inf")`` hangs.
     """
 
@@ -183,9 +183,10 @@ class FakeService:
         """Queue the answer; cancels the account's other waiting runs, as Open-Assistant does."""
         fault = await self._begin("queue_assistant", call)
         found = self._chat(call, chat)
-        self._cancel_others(found)
-        run = self._new_run(prompt)
-        found.runs.append(run)
+        if fault.when == "late":
+            self.clock.call_later(fault.delay_s, lambda: self._queue(found, prompt))
+            raise fault.error or unavailable()
+        run = self._queue(found, prompt)
         await self._end(fault, call)
         return run.id
 
@@ -272,6 +273,12 @@ class FakeService:
             if each.id == run:
                 return each
         raise Rejected("run not found", status=404)
+
+    def _queue(self, chat: FakeChat, prompt: str) -> FakeRun:
+        self._cancel_others(chat)
+        run = self._new_run(prompt)
+        chat.runs.append(run)
+        return run
 
     def _new_run(self, prompt: str) -> FakeRun:
         tokens = self._tokens if self._tokens is not None else _words(self._texts[prompt])
