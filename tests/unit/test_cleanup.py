@@ -276,6 +276,7 @@ async def test_a_run_that_comes_late_is_stopped_before_its_chat_is_deleted(clock
     async with Engine(service, clock=clock, ledger=ledger) as engine:
         with pytest.raises(Unavailable):
             await engine.ask(PROMPT).text()
+        assert len(service.chats) == (not stopping)  # its run ends by itself, or was stopped
         await clock.sleep(20)
     assert (service.lost_messages, service.calls["stop_run"]) == (0, 2 * stopping)
     assert not service.chats
