@@ -6,10 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LANGGRAPH := .venvs/langgraph
+BOTS := .venvs/bots
 INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-langgraph check diagrams bench crash crash-mutants dist pythons clean
+.PHONY: help venv demo test test-langgraph test-bots check diagrams report-picture bench crash crash-mutants dist pythons clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -32,6 +33,10 @@ test-langgraph: $(READY)  ## run the tests that ask a real LangGraph Server, whi
 	@$(MAKE) --no-print-directory $(LANGGRAPH)/.ready || echo 'LangGraph Server cannot be installed here: skipping' >&2
 	TESTS_LANGGRAPH_SERVER=$(CURDIR)/$(LANGGRAPH)/bin/langgraph $(BIN)/python -m pytest tests/langgraph $(ARGS)
 
+test-bots: $(READY)  ## run the bots of engine/README.md on their real frameworks, which get an environment of their own
+	@$(MAKE) --no-print-directory $(BOTS)/.ready || echo 'the frameworks of bots cannot be installed here: skipping' >&2
+	TESTS_BOTS_PYTHON=$(CURDIR)/$(BOTS)/bin/python $(BIN)/python -m pytest tests/bots $(ARGS)
+
 check: $(READY)  ## lint, formatting, types (two checkers), borders between the packages
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -39,8 +44,12 @@ check: $(READY)  ## lint, formatting, types (two checkers), borders between the 
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-logo
 
-diagrams: $(READY)  ## draw diagrams/ again from the lifecycle table
+diagrams: $(READY)  ## draw diagrams/ again from the lifecycle table, and write the schema of the trace
 	$(BIN)/chatlease diagram --write diagrams
+	$(BIN)/python -m chatlease._trace_schema
+
+report-picture: $(READY)  ## draw diagrams/report.png again: the page of a made-up trace, in Chromium
+	$(BIN)/python -m tests.browser.picture diagrams/report.png
 
 bench: $(READY)  ## cost beside plain aiohttp and the seeds' algorithm, in ten minutes (ARGS=--quick: in one)
 	$(BIN)/python -m tests.bench $(ARGS)
@@ -62,6 +71,12 @@ pythons: $(READY)  ## one environment in .venvs/ per CPython 3.11 to 3.14 found 
 	@$(MAKE) --no-print-directory --jobs 2 $$($(BIN)/python tests/pythons.py | sed 's|\([^ ]*\) .*|.venvs/\1/.ready|')
 
 $(LANGGRAPH)/.ready: tests/langgraph/requirements.txt
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python $(INSTALL) --requirement $<
+	@touch $@
+
+$(BOTS)/.ready: tests/bots/requirements.txt pyproject.toml
 	rm -rf $(@D)
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python $(INSTALL) --requirement $<

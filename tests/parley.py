@@ -48,6 +48,7 @@ class ParleyServer:
         rooms: What exists now, by id.
         asked: How often each route was asked, by method and last part of its pattern.
         hold: Replies stay half written until they are stopped.
+        warmths: Of each reply that was asked for, in order; ``None`` where none was given.
         url: Its address, once it runs.
     """
 
@@ -55,6 +56,7 @@ class ParleyServer:
         self.rooms: dict[str, Room] = {}
         self.asked: Counter[str] = Counter()
         self.hold = False
+        self.warmths: list[float | None] = []
         self.url = ""
         self._ids = itertools.count(1)
 
@@ -112,7 +114,11 @@ class ParleyServer:
         return web.json_response({"id": line})
 
     async def _ask(self, request: web.Request) -> web.Response:
-        room, to = self._room(request), (await _body(request))["to"]
+        room, body = self._room(request), await _body(request)
+        if body.keys() - {"to", "model", "warmth"} or None in body.values():
+            return _said("unknown or null fields", 400)
+        self.warmths.append(body.get("warmth"))
+        to = body["to"]
         reply = Reply(self._id("reply"), to, room.lines[to].replace(" ", "\0 \0").split("\0"))
         room.replies[reply.id] = reply
         return web.json_response({"id": reply.id})

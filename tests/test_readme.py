@@ -10,9 +10,12 @@ import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import msgspec
 import pytest
 import typer
 
@@ -22,35 +25,50 @@ from chatlease import Credential, Deadlines, Engine, SqliteLedger, State, Sweep,
 from chatlease._cli._app import application
 from chatlease._cli._ledger import full
 from chatlease._registry import installed
-from chatlease.adapter import Call, Login
+from chatlease.adapter import Call, Login, RunOptions
 from chatlease.errors import NotAuthenticated
-from chatlease.events import Pending
+from chatlease.events import Failed, Pending
 from chatlease.ledger import Entry
-from chatlease.testing import FakeService, ManualClock, check_adapter, failpoints
+from chatlease.testing import FakeService, ManualClock, check_adapter, conformance, explore, failpoints
 from chatlease.testing.fake_service import FakeChat
-from chatlease_adapters import provider
+from chatlease_adapters import http, provider
 from chatlease_adapters.langgraph import LangGraph
 from chatlease_adapters.open_assistant import CookieSource, OpenAssistant
 from chatlease_adapters.open_assistant.service import Fault, Service, running
+from tests.bots.kit import FRAMEWORKS
 from tests.langgraph.fake import running as fake_langgraph
 from tests.pages import PRINTED_URL, PRINTED_URLS, ROOT, block, blocks, code, names, pages, table, text_of
 from tests.parley import ParleyServer, parley
+from tests.unit.otel_kit import Telemetry
 
 # ------------------------------------------------------------------------------------------------------------- programs
 
 
 COVERED = {
     "README.md": ["asyncio.run(main())", "engine.session(prompt="],
-    "engine/README.md": ["async def run_bot", "async def on_message", "async def run_fleet", "engine.ledger.retry("],
+    "engine/README.md": [
+        "async def run_bot",
+        "async def on_message(engine",
+        *(bot.words for bot in FRAMEWORKS),  # run by tests/bots
+        "async def run_fleet",
+        "engine.ledger.retry(",
+        "def status_page",
+        "async def run_observed",
+    ],
     "adapters/README.md": [
         "website = ",
         "service.faults.add",
         "create_async_generator",
         "LangGraph(",
         "class Parley:",
-        "check_adapter(",
+        "def problem(",
+        "class Kind(",
+        "async def by_hand",
+        "await check_adapter(",
+        "await explore(",
+        "def test_the_frames_of_parley",
     ],
-    "tests/README.md": ["FakeService(", "failpoints.at("],
+    "tests/README.md": ["async def on_message", "FakeService(", '"create_chat.bound"', "await explore("],
 }
 
 
@@ -104,7 +122,7 @@ async def test_a_bot_is_built_as_the_engines_page_says(local: Service, monkeypat
     page = "engine/README.md"
     bot = await block(page, "async def run_bot").run({**vars(chatlease), "OpenAssistant": OpenAssistant})
     bot |= {"URL": local.url, "serve_updates": serve_updates}
-    await block(page, "async def on_message").run(bot)
+    await block(page, "async def on_message(engine").run(bot)
     await bot["run_bot"]()
     assert handled == ["Hello"]
 
@@ -170,6 +188,23 @@ async def test_dead_letters_are_tried_again_as_printed(
         assert (after["swept"].swept, after["swept"].open, list(service.chats)) == (1, 1, ["chat-two"])
 
 
+async def test_a_status_page_is_made_as_printed(engine: Engine) -> None:
+    page = (await block("engine/README.md", "def status_page").run({"Engine": Engine}))["status_page"]
+    session = engine.session(account="bob")
+    await session.ready_cookies()
+    assert page(engine).split() == ["0", "s", "cookies-ready", "-", "bob", "on", "fake"]
+
+
+async def test_a_bot_is_observed_as_printed(local: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Telemetry()
+    monkeypatch.setenv("CHATLEASE_OPEN_ASSISTANT_COOKIE", "any")
+    imports = {"Engine": Engine, "OpenAssistant": OpenAssistant, "URL": local.url}
+    imports |= {"trace": told.tracers, "OpenTelemetry": told.another_hook}
+    await (await block("engine/README.md", "async def run_observed").run(imports))["run_observed"]()
+    [root] = told.tree()
+    assert [[*each] for each in root["update"]] == [["chatlease.session"]]
+
+
 async def test_both_dialects_are_spoken_as_printed(local: Service, capsys: pytest.CaptureFixture[str]) -> None:
     imports = {"OpenAssistant": OpenAssistant, "Engine": Engine, "Credential": Credential}
     async with running(answers="echo", token_interval=0) as server:
@@ -203,6 +238,28 @@ async def test_langgraph_is_asked_as_printed(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == "Hello\nHello\nAnd in French?\n"
 
 
+async def test_a_bot_is_tested_as_printed(chatlease_engine: Engine, chatlease_trace: testing.CapturedTrace) -> None:
+    kit = {**vars(chatlease), **vars(testing), "asyncio": asyncio}
+    tests = await block("tests/README.md", "async def on_message").run(kit)
+    await tests["test_a_message_is_answered"](chatlease_engine, chatlease_trace)
+
+
+async def test_a_user_who_gives_up_is_tested_as_printed(
+    chatlease_engine: Engine, chatlease_trace: testing.CapturedTrace
+) -> None:
+    kit = {**vars(chatlease), **vars(testing), "asyncio": asyncio}
+    tests = await block("tests/README.md", "async def on_message").run(kit)
+    await tests["test_a_user_who_gives_up_leaves_nothing"](chatlease_engine, chatlease_trace)
+
+
+async def test_an_adapter_is_explored_as_printed(capsys: pytest.CaptureFixture[str], adapter: dict[str, Any]) -> None:
+    """With two faults; `tests/conformance/test_explore_http.py` has them all."""
+    kit = {**adapter, "parley": parley, "Credential": Credential, "explore": partial(explore, faults=["lost", "end"])}
+    tests = await block("tests/README.md", "await explore(").run(kit)
+    await tests["test_every_path_and_every_fault"]()
+    assert "parley: every law held on" in capsys.readouterr().out
+
+
 async def test_the_kit_for_tests_is_used_as_printed() -> None:
     await block("tests/README.md", "FakeService(").run({**vars(chatlease), **vars(testing), **vars(errors)})
 
@@ -210,7 +267,7 @@ async def test_the_kit_for_tests_is_used_as_printed() -> None:
 async def test_failpoints_are_used_as_printed(service: FakeService, clock: ManualClock) -> None:
     async with Engine(service, clock=clock) as engine:
         imports = {"engine": engine, "service": service, "failpoints": failpoints}
-        await block("tests/README.md", "failpoints.at(").run(imports)
+        await block("tests/README.md", '"create_chat.bound"').run(imports)
     assert service.calls["delete_chat"] == 1
 
 
@@ -231,19 +288,72 @@ async def adapter() -> dict[str, Any]:
 
 async def test_the_example_adapter_keeps_the_contract_as_printed(room: ParleyServer, adapter: dict[str, Any]) -> None:
     adapter |= {"URL": room.url, "check_adapter": check_adapter}
-    await block("adapters/README.md", "check_adapter(").run(adapter)
+    await block("adapters/README.md", "await check_adapter(").run(adapter)
     await adapter["test_parley_keeps_the_contract"]()
     assert not room.rooms
     assert room.asked["GET stream"] > 2
 
 
 async def test_the_example_adapter_serves_an_engine(room: ParleyServer, adapter: dict[str, Any]) -> None:
-    async with Engine(adapter["Parley"](room.url, key="right")) as engine, engine.session(temperature=0.5) as session:
+    parley = adapter["Parley"](room.url, api_key="right")
+    async with Engine(parley) as engine, engine.session(temperature=0.5) as session:
         for prompt in ("a prompt", "and another one"):
             answer = session.ask(prompt)
             assert await anext(answer.events()) == Pending(1, 0)
             assert await answer.text() == prompt
-    assert not room.rooms
+    assert (room.rooms, room.warmths) == ({}, [0.5, 0.5])
+
+
+async def test_the_example_adapter_is_tried_by_hand_as_printed(
+    room: ParleyServer, adapter: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter |= {"URL": room.url, "Call": Call, "Login": Login, "Deadlines": Deadlines, "uuid4": uuid4}
+    await (await block("adapters/README.md", "async def by_hand").run(adapter))["by_hand"]()
+    assert capsys.readouterr().out == "POST /rooms 200\nTrue False\n"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_the_example_adapter_is_explored_as_printed(room: ParleyServer, adapter: dict[str, Any]) -> None:
+    adapter |= {"URL": room.url, "explore": explore}
+    await (await block("adapters/README.md", "await explore(").run(adapter))["test_no_chat_of_parley_is_left"]()
+    assert room.asked["POST rooms"] > 100
+
+
+async def test_the_frames_of_the_example_are_as_printed(adapter: dict[str, Any]) -> None:
+    (await block("adapters/README.md", "def test_the_frames").run(adapter))["test_the_frames_of_parley"]()
+
+
+async def test_a_refusal_with_status_200_is_read_as_printed() -> None:
+    imports = {"msgspec": msgspec, **vars(http), "Busy": errors.Busy}
+    page = await block("adapters/README.md", "def problem(").run(imports)
+    said = b'{"slug": "%s", "says": "No."}'
+    assert page["problem"](http.Answer(200, {}, said % b"room_in_use")) == http.Problem(
+        "room_in_use", "No.", 409, errors.Busy
+    )
+    assert page["problem"](http.Answer(200, {}, said % b"no_such_room")) == http.Problem("no_such_room", "No.", 404)
+    assert page["problem"](http.Answer(200, {}, said % b"malformed")) == http.Problem("malformed", "No.", 400)
+    assert page["problem"](http.Answer(200, {}, b'{"id": "7"}')) is None
+    assert page["problem"](http.Answer(502, {}, b"Bad gateway")) is not None
+
+
+async def test_frames_that_name_their_kind_are_told_as_printed(adapter: dict[str, Any]) -> None:
+    tell = (await block("adapters/README.md", "class Kind(").run({**adapter, **vars(http)}))["tell"]
+    growing = http.Growing()
+    frames = (
+        b'{"type": "growth", "partial": "Hi"}',
+        b'{"type": "usage", "partial": 7}',
+        b'{"type": "failure", "slug": "no"}',
+    )
+    *told, failed = [tell(frame, growing, str) for frame in frames]
+    assert told == ["Hi", None]
+    assert isinstance(failed, Failed)
+    assert failed.error.code == "no"
+
+
+def test_the_options_of_the_guide_are_the_code() -> None:
+    paragraph = text_of("adapters/README.md").partition("Options are those of `RunOptions`: ")[2].partition("\n\n")[0]
+    assert re.findall(r"`([a-z_]+)`", paragraph.partition(".")[0]) == list(RunOptions.__annotations__)
 
 
 async def test_a_run_of_the_example_is_stopped_before_its_room_is_closed(
@@ -251,7 +361,7 @@ async def test_a_run_of_the_example_is_stopped_before_its_room_is_closed(
 ) -> None:
     room.hold = True
     async with (
-        Engine(adapter["Parley"](room.url, key="right")) as engine,
+        Engine(adapter["Parley"](room.url, api_key="right")) as engine,
         engine.ask("never read to its end") as answer,
     ):
         assert await anext(aiter(answer)) == "never"
@@ -259,8 +369,8 @@ async def test_a_run_of_the_example_is_stopped_before_its_room_is_closed(
 
 
 async def test_the_example_adapter_shows_no_prompt_and_no_key(room: ParleyServer, adapter: dict[str, Any]) -> None:
-    async with Engine(adapter["Parley"](room.url, key="a-wrong-key")) as engine:
-        with pytest.raises(NotAuthenticated, match="who are you") as caught:
+    async with Engine(adapter["Parley"](room.url, api_key="a-wrong-key")) as engine:
+        with pytest.raises(NotAuthenticated, match="refuses the key") as caught:
             await engine.ask("a prompt").text()
     assert "a-wrong-key" not in repr(vars(caught.value)) + repr(caught.value)
 
@@ -446,6 +556,16 @@ def test_the_table_of_faults_is_what_the_local_service_takes() -> None:
     assert {Fault.parse(each).kind for each in printed} == {
         *("before", "after", "drop", "late", "delay", "refuse", "html", "cut", "stall", "pings", "pending")
     }
+
+
+def test_what_check_adapter_says_is_as_printed() -> None:
+    source = " ".join(inspect.getsource(conformance).split())
+    printed = [
+        each for cell, _ in table("adapters/README.md", "Check it") for each in re.findall(r"`([a-z][^`]+)`", cell)
+    ]
+    parts = [part.strip() for each in printed for part in re.split(r"\.\.\.|; got", each) if part.strip()]
+    assert len(parts) >= 9
+    assert [part for part in parts if part not in source] == []
 
 
 @pytest.mark.parametrize("row", table("tests/README.md", "Breaking things on purpose"), ids=itertools.count())

@@ -104,14 +104,16 @@ def _is_socks(error: Exception) -> bool:
 # ---------------------------------------------------------------------------------------------------------- refusals
 
 
-def refusal(status: int, headers: Mapping[str, str], body: bytes, doing: str, hide: Iterable[str]) -> ServiceError:
+def refusal(
+    status: int, headers: Mapping[str, str], body: bytes, doing: str, *, words: str, hide: Iterable[str]
+) -> ServiceError:
     """Tell a status of 400 and more; see `chatlease_adapters.http.refusal`."""
     got = shape(body)
     if status == 407:  # noqa: PLR2004  (the number is the name)
         return _unreached("the service", *_proxy_refusal(status), status=status)
     if status in {404, 405} and got == _HTML:
         return ProtocolChanged("an answer of the service's API", f"{got} (HTTP {status})", status=status)
-    message = _message(status, body, doing, hide)
+    message = scrub(words, hide) if words else _silent(status, body, doing, hide)
     wait = _retry_after(headers)
     if status in {401, 403}:
         return NotAuthenticated(message, status=status)
@@ -122,10 +124,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes, doing: str, hi
     return Rejected(message, status=status)
 
 
-def _message(status: int, body: bytes, doing: str, hide: Iterable[str]) -> str:
-    own = own_words(body)
-    if own:
-        return scrub(own, hide)
+def _silent(status: int, body: bytes, doing: str, hide: Iterable[str]) -> str:
     text = _plain(body)
     said = f": {scrub(text, hide)}" if text else f" ({shape(body)})"
     return f"the service answered HTTP {status} to {doing}{said}"
@@ -133,11 +132,32 @@ def _message(status: int, body: bytes, doing: str, hide: Iterable[str]) -> str:
 
 def own_words(body: bytes) -> str:
     """Return what a JSON answer says about its failure: its ``message``, ``detail`` or ``error``; empty if nothing."""
+    answer = _object(body)
+    return _words(answer) or _first(answer, _words)
+
+
+def own_code(body: bytes) -> str:
+    """Return the ``code`` of a JSON answer's failure, of its ``error`` or the first of its ``errors``; or nothing."""
+    answer = _object(body)
+    return _code(answer) or _code(answer.get("error")) or _first(answer, _code)
+
+
+def _object(body: bytes) -> dict[str, object]:
     try:
         answer: object = msgspec.json.decode(body)
     except (ValueError, RecursionError):
-        return ""
-    return _words(cast("object", answer)) if isinstance(answer, dict) else ""
+        return {}
+    return cast("dict[str, object]", answer) if isinstance(answer, dict) else {}
+
+
+def _first(answer: dict[str, object], read: Callable[[object], str]) -> str:
+    errors = answer.get("errors")
+    return read(cast("list[object]", errors)[0]) if isinstance(errors, list) and errors else ""
+
+
+def _code(value: object) -> str:
+    code = cast("dict[str, object]", value).get("code") if isinstance(value, dict) else None
+    return str(code) if isinstance(code, str | int) and not isinstance(code, bool) else ""
 
 
 def _words(value: object) -> str:

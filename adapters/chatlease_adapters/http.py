@@ -17,55 +17,81 @@ Rules that live here:
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable, Mapping
-from typing import TypeAlias, TypeVar
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
+from typing import TypeAlias, TypeVar, overload
 
 import aiohttp
 from yarl import URL
 
 from chatlease.adapter import Call, Credential
-from chatlease.errors import ProtocolChanged
 
-from . import _http_errors
 from ._http_answers import (
     Answer,
+    Problem,
+    ProblemReader,
     check,
     check_done,
     decode,
-    media_type,
+    located,
     no_stream,
     own_words,
+    plain,
     refusal,
     scrub,
+    scrubber,
     shape,
+    usual_problem,
 )
-from ._http_events import EventStream
+from ._http_events import EventStream, FrameStream, Growing, Told
+from ._http_keys import KeySource
+from ._http_pages import pages
 from ._http_requests import Address, base_url, path_part, through
 from ._http_sessions import SessionPool
+from ._http_streams import HttpStream, failure_of, no_answer, path_of, whole
+from ._http_values import fit, given, utc
 
 __all__ = [
     "BODY_LIMIT",
     "BROWSER",
+    "FORM",
     "Address",
     "Answer",
     "EventStream",
+    "FrameStream",
+    "Growing",
     "HttpClient",
     "HttpStream",
+    "KeySource",
+    "Problem",
+    "ProblemReader",
     "Tls",
+    "Told",
     "base_url",
     "check",
     "check_done",
     "decode",
+    "fit",
+    "given",
+    "located",
     "no_stream",
     "own_words",
+    "pages",
     "path_part",
+    "plain",
     "refusal",
     "scrub",
+    "scrubber",
     "shape",
     "through",
+    "usual_problem",
+    "utc",
 ]
 
 T = TypeVar("T")
+
+FORM: Mapping[str, str] = MappingProxyType({"Content-Type": "application/x-www-form-urlencoded"})
+"""``headers=`` of a call whose body is a form (``urlencode(given(fields)).encode()``) and not JSON."""
 
 Tls: TypeAlias = bool | ssl.SSLContext | aiohttp.Fingerprint
 """True: the system's certificate authorities. A context of your own, a fingerprint, or False for no check at all."""
@@ -78,61 +104,6 @@ BROWSER = (
 
 BODY_LIMIT = 16 * 1024 * 1024
 """Bytes that an answer (no stream) may have unless told otherwise."""
-
-
-class HttpStream:
-    """
-    An answer whose head has been read and whose body is on its way.
-
-    Owned by who opened it, who closes it; one task at a time reads.
-
-    Attributes:
-        status: HTTP status, no redirect.
-        headers: Case-insensitive.
-    """
-
-    __slots__ = ("_content", "_limit", "_response", "headers", "status")
-
-    def __init__(self, response: aiohttp.ClientResponse, limit: int) -> None:
-        self._response = response
-        self._content = response.content
-        self._limit = limit
-        self.status = response.status
-        self.headers: Mapping[str, str] = response.headers
-
-    @property
-    def content_type(self) -> str:
-        """The media type in small letters, without parameters; empty where the service gave none."""
-        return media_type(self.headers)
-
-    async def read(self) -> bytes:
-        """
-        Wait for bytes and return all that are there, cut anywhere; empty at the end of the body.
-
-        Cancelling it loses nothing.
-
-        Raises:
-            Unavailable: The connection broke (``connection-lost``).
-        """
-        try:
-            return await self._content.readany()
-        except Exception as error:  # noqa: BLE001  (raised below: a context would keep it)
-            failure = _failure(error, self._response.url)
-        raise failure
-
-    async def answer(self) -> Answer:
-        """
-        Read the rest and return it as a whole; the connection is let go of, in any case.
-
-        Raises:
-            Unavailable: The connection broke (``connection-lost``).
-            ProtocolChanged: The body is larger than the client's limit (``body-too-large``).
-        """
-        return await _answer(self._response, self._limit)
-
-    def close(self) -> None:
-        """Let go of the connection at once, without waiting; may be called twice."""
-        self._response.close()
 
 
 class HttpClient:
@@ -153,6 +124,7 @@ class HttpClient:
         connection_limit: Connections at once; 0 for no limit, because streams that wait for their answer would starve
             every other call. Nothing with a session of the bot's own.
         body_limit: Largest answer, in bytes; streams have no limit.
+        problem: How this service says that it refuses, where that is not the usual way (`usual_problem`).
     """
 
     def __init__(
@@ -164,11 +136,13 @@ class HttpClient:
         user_agent: str = BROWSER,
         connection_limit: int = 0,
         body_limit: int = BODY_LIMIT,
+        problem: ProblemReader = usual_problem,
     ) -> None:
         self._pool = SessionPool(session, trust_env=trust_env, connection_limit=connection_limit)
         self._ssl = ssl
         self._user_agent = user_agent
         self._body_limit = body_limit
+        self._problem = problem
         self._timeout = aiohttp.ClientTimeout(total=None)
 
     async def call(
@@ -187,8 +161,8 @@ class HttpClient:
             call: Its login is sent, its connect deadline kept, its ``http_request`` and ``http_status`` set.
             method: ``GET``, ``POST``, ...
             url: Absolute, with its query. A ``URL`` made with ``encoded=True`` is sent as it is.
-            body: JSON, ready to be sent; ``None`` for no body at all.
-            headers: More headers; those of the login go before them.
+            body: JSON, ready to be sent (or what the headers say); ``None`` for no body at all.
+            headers: More headers (`FORM`); those of the login go before them.
 
         Returns:
             The answer, whatever its status; `refusal` makes an error of it.
@@ -198,7 +172,7 @@ class HttpClient:
             ProtocolChanged: A redirect, no HTTP, or a larger body than the limit.
             UsageError: The address, the proxy, a header or a cookie is not valid; nothing was sent.
         """
-        return await _answer(await self._send(call, method, url, body, headers), self._body_limit)
+        return await whole(await self._send(call, method, url, body, headers), self._body_limit, self._problem)
 
     async def ask(
         self,
@@ -208,12 +182,93 @@ class HttpClient:
         url: URL | str,
         body: bytes | None = None,
         *,
+        headers: Mapping[str, str] | None = None,
         hide: Iterable[str] = (),
+        allow: Collection[str] = (),
     ) -> Answer:
-        """Make a request and return its answer, or raise the error that it is; see `call` and `check`."""
-        answer = await self.call(call, method, url, body)
-        check(call, answer, doing, hide)
+        """
+        Make a request and return its answer, or raise the error that it is; see `call`, `check` and `check_done`.
+
+        Args:
+            call: See `call`.
+            doing: What is asked for, as it shall read in "the service answered HTTP 500 to ...".
+            method: See `call`.
+            url: See `call`.
+            body: See `call`.
+            headers: See `call`.
+            hide: Texts in the body that the service may echo, besides `Call.hide`.
+            allow: The service's own words (`Problem.code`) for refusals that are good answers here, and are returned;
+                `Answer.code` tells which.
+        """
+        answer = await self.call(call, method, url, body, headers=headers)
+        if answer.problem is None or answer.problem.code not in allow:
+            check_done(call, answer, doing, hide)
         return answer
+
+    @overload
+    async def open(
+        self,
+        call: Call,
+        doing: str,
+        method: str,
+        url: URL | str,
+        body: bytes | None = None,
+        *,
+        media_type: str = ...,
+        headers: Mapping[str, str] | None = None,
+        hide: Iterable[str] = (),
+    ) -> HttpStream: ...
+    @overload
+    async def open(
+        self,
+        call: Call,
+        doing: str,
+        method: str,
+        url: URL | str,
+        body: bytes | None = None,
+        *,
+        media_type: str = ...,
+        headers: Mapping[str, str] | None = None,
+        hide: Iterable[str] = (),
+        allow: Collection[str],
+    ) -> HttpStream | None: ...
+    async def open(
+        self,
+        call: Call,
+        doing: str,
+        method: str,
+        url: URL | str,
+        body: bytes | None = None,
+        *,
+        media_type: str = "text/event-stream",
+        headers: Mapping[str, str] | None = None,
+        hide: Iterable[str] = (),
+        allow: Collection[str] = (),
+    ) -> HttpStream | None:
+        """
+        Make a request whose answer is a stream, or raise the error that it is.
+
+        Args:
+            call: See `call`.
+            doing: See `ask`.
+            method: See `call`.
+            url: See `call`.
+            body: See `call`.
+            media_type: What the stream has to be; anything else is no stream.
+            headers: See `call`.
+            hide: See `ask`.
+            allow: The service's own words for a refusal that means that there is no stream any more.
+
+        Returns:
+            The stream, whose head has been read; ``None`` for a refusal that is allowed.
+        """
+        stream = await self.stream(call, method, url, body, headers=headers)
+        if stream.status < _REFUSED and stream.content_type == media_type:
+            return stream
+        answer = await stream.answer()
+        if answer.code and answer.code in allow:
+            return None
+        raise no_stream(call, answer, doing, hide)
 
     async def stream(
         self,
@@ -225,7 +280,7 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
     ) -> HttpStream:
         """Make a request and read the head of its answer; arguments and errors are those of `call`."""
-        return HttpStream(await self._send(call, method, url, body, headers), self._body_limit)
+        return HttpStream(await self._send(call, method, url, body, headers), self._body_limit, self._problem)
 
     async def aclose(self) -> None:
         """Close the connections that were opened on the running loop. May be called twice."""
@@ -237,7 +292,7 @@ class HttpClient:
         self, call: Call, method: str, url: URL | str, body: bytes | None, headers: Mapping[str, str] | None
     ) -> aiohttp.ClientResponse:
         session, proxy = self._pool.route(call.login.credential.proxy)
-        call.http_request = f"{method} {url.raw_path if isinstance(url, URL) else _path(url)}"
+        call.http_request = f"{method} {url.raw_path if isinstance(url, URL) else path_of(url)}"
         if self._timeout.connect != call.deadlines.connect:
             self._timeout = aiohttp.ClientTimeout(total=None, connect=call.deadlines.connect)
         try:
@@ -253,11 +308,11 @@ class HttpClient:
                 timeout=self._timeout,
             )
         except Exception as error:  # noqa: BLE001  (raised below: a context would keep it)
-            failure = _failure(error, url)
+            failure = failure_of(error, url)
         else:
             call.http_status, call.http_date = response.status, response.headers.get("Date")
             if response.status < 200 or 300 <= response.status < 400:  # noqa: PLR2004  (HTTP's classes of status)
-                raise _no_answer(response)
+                raise no_answer(response)
             return response
         raise failure
 
@@ -275,78 +330,5 @@ class HttpClient:
         return merged
 
 
+_REFUSED = 400
 _NO_BODY = ("Content-Type",)  # aiohttp calls a body that is not there an octet stream
-
-
-async def _answer(response: aiohttp.ClientResponse, limit: int) -> Answer:
-    """Read an answer to its end; the connection is let go of, in any case."""
-    try:
-        length = response.content_length
-        if length and length <= limit and "Content-Encoding" not in response.headers:
-            body = await response.read()
-        else:
-            body = await _pieces(response, limit)
-    except Exception as error:  # noqa: BLE001  (raised below: a context would keep it)
-        response.close()
-        failure = _failure(error, response.url)
-    except BaseException:
-        response.close()
-        raise
-    else:
-        return Answer(response.status, response.headers, body)
-    raise failure
-
-
-async def _pieces(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    declared = 0 if "Content-Encoding" in response.headers else response.content_length or 0
-    pieces: list[bytes] = []
-    size = 0
-    while max(size, declared) <= limit:
-        piece = await response.content.readany()
-        if not piece:
-            return b"".join(pieces)
-        pieces.append(piece)
-        size += len(piece)
-    raise ProtocolChanged(
-        f"an answer of at most {limit} bytes", "a larger one", status=response.status, code="body-too-large"
-    )
-
-
-# ------------------------------------------------------------------------------------------------------------ failures
-
-
-def _failure(error: Exception, url: URL | str) -> Exception:
-    return _http_errors.transport_error(error, _origin(url)) or error
-
-
-def _origin(url: URL | str) -> str:
-    try:
-        return str(URL(url).origin())
-    except ValueError:
-        return "the address given"
-
-
-def _path(url: URL | str) -> str:
-    try:
-        return URL(url).raw_path
-    except ValueError:
-        return "?"
-
-
-def _no_answer(response: aiohttp.ClientResponse) -> ProtocolChanged:
-    """Return the error for a redirect, and for what no server may say (101, ...), having let go of the connection."""
-    response.close()
-    if response.status < 200:  # noqa: PLR2004  (the informational ones)
-        return ProtocolChanged("an HTTP answer", "a status that ends none", status=response.status)
-    return _redirect(response)
-
-
-def _redirect(response: aiohttp.ClientResponse) -> ProtocolChanged:
-    # Path and query of the target may hold a token.
-    try:
-        target = str(response.url.join(URL(response.headers.get("Location", ""))).origin())
-    except ValueError:
-        target = "an address that is none"
-    return ProtocolChanged(
-        f"an answer of {response.url.origin()}", f"a redirect to {target}", status=response.status, code="redirect"
-    )

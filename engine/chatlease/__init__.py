@@ -3,7 +3,8 @@
 An explicit state-machine session engine. `Engine` opens sessions on services, each spoken to by an adapter; a `Session`
 walks the lifecycle table one typed method per transition; an `Answer` streams. The table is in `_lifecycle`, the one
 file to read first. Public are the names below and the modules `chatlease.adapter`, `chatlease.errors`,
-`chatlease.events`, `chatlease.ledger` and `chatlease.testing`; everything with a leading underscore may change.
+`chatlease.events`, `chatlease.ledger`, `chatlease.otel` (needs its extra) and `chatlease.testing`; everything with a
+leading underscore may change.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from ._prompt import Messages, format_prompt
 from ._session import Session
 from ._step import Step
 from ._sweep import Sweep, Swept
-from ._trace import Hook, TraceEvent, TraceFile, get_logger
+from ._trace import Hook, TraceEvent, get_logger
+from ._trace_file import TraceFile
 from .adapter import Credential
 from .errors import ChatleaseError
 

@@ -142,7 +142,8 @@ class AccountSweep:
         self._left.pop(claim.hold.entry, None)
         self.done["swept"] += 1
         age_s = round(max(claim.at - claim.entry.intent_at, 0.0), 3)
-        self.trace("sweep.chat.deleted", claim, chat=chat, age_s=age_s)
+        attempts = claim.entry.attempts + 1
+        self.trace("sweep.chat.deleted", claim, chat=chat, age_s=age_s, attempts=attempts)
         _failpoints.reach("sweep.settled")
 
     async def miss(self, claim: Claim) -> None:
@@ -154,7 +155,7 @@ class AccountSweep:
         self.ledger.absent(claim.hold)
         self._left.pop(claim.hold.entry, None)
         self.done["absent"] += 1
-        self.trace("sweep.entry.absent", claim)
+        self.trace("sweep.entry.absent", claim, attempts=claim.entry.attempts + 1)
 
     async def fail(self, claim: Claim, error: Exception) -> None:
         """End a claim for now: its chat could not be deleted."""

@@ -50,7 +50,7 @@ async def give_back(session: Core, cause: BaseException | None) -> None:
     """
     if not _may_wait(session, cause):
         return
-    task = start(session)
+    task = start(session, cause)
     if task is None:
         return
     try:
@@ -82,10 +82,17 @@ def _may_wait(session: Core, cause: BaseException | None) -> bool:
     return True
 
 
-def start(session: Core) -> asyncio.Task[None] | None:
-    """Begin to give the chat back, or return the task that does so already; ``None`` when it is done."""
+def start(session: Core, cause: BaseException | None = None) -> asyncio.Task[None] | None:
+    """
+    Begin to give the chat back, or return the task that does so already; ``None`` when it is done.
+
+    Args:
+        session: What to give back.
+        cause: The exception that ended its user's block; for the trace.
+    """
     if session.closing_task is None and session.state not in FINAL:
-        session.closing_task = session.engine.keeper.own(_clean_up(session), "chatlease cleanup")
+        name = None if cause is None else type(cause).__name__
+        session.closing_task = session.engine.keeper.own(_clean_up(session, name), "chatlease cleanup")
     return session.closing_task
 
 
@@ -106,8 +113,11 @@ def _what_is_left(session: Core) -> str:
     return "was not deleted, and no ledger holds it"
 
 
-async def _clean_up(session: Core) -> None:
-    session.trace("session.cleanup.started", state=session.state.value)
+async def _clean_up(session: Core, cause: str | None) -> None:
+    if session.opened_at is None:
+        session.note_opened()
+    reason = {} if cause is None else {"cause": cause}
+    session.trace("session.cleanup.started", state=session.state.value, **reason)
     began = session.clock.now()
     budget = Deadline(session.clock, session.deadlines.drain, BudgetSpent, loop=session.loop)
     session.budget = budget
@@ -136,7 +146,8 @@ async def _clean_up(session: Core) -> None:
 
 
 def _failed(session: Core) -> None:
-    session.trace("session.cleanup.failed", attempts=session.attempts, error_code=session.error_code or None)
+    reason = {"error_code": session.error_code} if session.error_code else {}
+    session.trace("session.cleanup.failed", attempts=session.attempts, **reason)
 
 
 async def _leave_to_ledger(session: Core) -> None:

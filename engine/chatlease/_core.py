@@ -1,4 +1,4 @@
-"""What the engine's own modules see of a session: its facts, and how a trigger is fired and traced.
+"""What the engine's own modules see of a session: its facts, and how a trigger is fired.
 
 Rules that live here:
 
@@ -20,9 +20,10 @@ from ._gate import Gate
 from ._interrupt import Deadline, Interruptible, lease_lost, ledger_is_late
 from ._lifecycle import CLEANUP, FINAL, Create, Run, State, Trigger, allowed
 from ._machine import fire
-from ._step import Step, error_keys
+from ._step import Step
 from ._steps import EFFECTS, look
 from ._tasks import wait_patiently
+from ._traced import Traced
 from .adapter import Adapter, AnswerStream, Call, Credential, Deadlines, Login, RunOptions
 from .errors import ChatleaseError, LedgerError, SessionClosed, StepInFlight
 from .events import Reading, RunStatus
@@ -36,13 +37,12 @@ if TYPE_CHECKING:
 _CREATE_CHAT = Trigger.CREATE_CHAT  # an attribute of an enum is looked up in Python
 
 
-class Core:
+class Core(Traced):
     """A session without its public face; its attributes are explained where they are set."""
 
     __slots__ = (
         "__weakref__",
-        "_opened",
-        "account",
+        "account_name",
         "adapter",
         "answer",
         "asked",
@@ -59,6 +59,7 @@ class Core:
         "deadlines",
         "engine",
         "error_code",
+        "failed_run",
         "gate",
         "grace_used",
         "hold",
@@ -91,9 +92,10 @@ class Core:
         deadlines: Deadlines,
         options: RunOptions,
     ) -> None:
+        super().__init__()
         self.engine = engine
         self.adapter = adapter
-        self.account = account
+        self.account_name = account
         self.credential = credential
         self.model = model
         self.deadlines = deadlines
@@ -108,11 +110,12 @@ class Core:
         self.in_doubt = False
         self.budget_spent = False
         self.budget: Interruptible | None = None
-        self.in_flight = False
+        self.in_flight: Trigger | None = None
         self.chat: str | None = None
         self.prompt: str | None = None
         self.parent: str | None = None
         self.run_id: str | None = None
+        self.failed_run: str | None = None
         self.call = Call(Login(account or "", credential or Credential()), deadlines)
         self.stream: AnswerStream | None = None
         self.answer: Answer | None = None
@@ -127,7 +130,6 @@ class Core:
         self.closing_task: asyncio.Task[None] | None = None
         self.attempts = 0
         self.error_code = ""
-        self._opened = False
 
     @property
     def allowed(self) -> frozenset[Trigger]:
@@ -188,8 +190,6 @@ class Core:
 
     async def fire_step(self, trigger: Trigger, *args: Any) -> Step:
         """Fire a trigger for the user, in the caller's task, so that a close interrupts it."""
-        if not self._opened:
-            self._open()
         with self.begin(Interruptible(loop=self.loop)):
             try:
                 return await self.run_step(trigger, *args)
@@ -207,8 +207,6 @@ class Core:
 
     async def fire_owned(self, trigger: Trigger) -> Step:
         """Fire a trigger for the user, in a task of the engine's, so that nothing cuts it; a close awaits it."""
-        if not self._opened:
-            self._open()
         self._check_free()
         self.grace_used = 0.0
         name = f"chatlease {trigger.value}"
@@ -243,24 +241,24 @@ class Core:
         """Fire a trigger in this task, traced; for the engine's cleanup, which no close interrupts."""
         source, began = self.state, self.clock.now()
         self.call.http_request = self.call.http_status = None
-        if self.hold is not None and self.hold.lease.lost() and trigger not in CLEANUP:
-            self.in_doubt = True
-            raise lease_lost()
+        if self.opened_at is None:
+            self.note_opened()
         traced = self.engine.tracer.wants("session.transition.completed")
-        if traced:
-            self.trace("session.transition.started", trigger=trigger.value, source=source.value)
+        if traced and self.engine.tracer.wants("session.transition.started"):
+            self.trace_started(trigger)
         try:
+            if self.hold is not None and self.hold.lease.lost() and trigger not in CLEANUP:
+                self.in_doubt = True
+                raise lease_lost()  # noqa: TRY301  (a step that fails like any other)
             await fire(self, trigger, *args)
             if trigger is _CREATE_CHAT and self.engine.ledger is not None:
                 await self._bind(self.engine.ledger)
         except BaseException as error:
-            self._trace_failed(trigger, source, began, error)
+            self.trace_failed(trigger, source, began, error)
             raise
         step = Step(trigger, source, self.state, self.clock.now() - began, self.call.http_status)
         if traced:
-            self._trace_completed(step)
-        if self.state in FINAL:
-            self.trace("session.closed", state=self.state.value)
+            self.trace_completed(step)
         return step
 
     def begin(self, scope: Interruptible) -> Interruptible:
@@ -278,7 +276,7 @@ class Core:
 
     def log_in(self, login: Login) -> None:
         """Use this login from now on."""
-        self.call.login = login
+        self.call.login, self.whose = login, None
 
     def note(self, reading: Reading) -> None:
         """Take over what a look at the answer showed, where it is final."""
@@ -324,26 +322,10 @@ class Core:
             return lease_lost()
         return SessionClosed(f"the session is {'closing' if self.closing else 'closed'} (state {self.state.value})")
 
-    def trace(self, event: str, **keys: Any) -> None:
-        """Send an event of this session, if anybody listens."""
-        tracer = self.engine.tracer
-        if tracer.wants(event):
-            account = self.call.login.account or self.account
-            basics = {"session": self.id, "service": self.adapter.service, "account": account, "chat": self.chat}
-            tracer.emit(event, basics | keys)
-
-    def trace_retry(self, trigger: Trigger, attempt: int, error: BaseException) -> None:
-        """Tell that a call is tried again."""
-        self.trace("session.call.retried", trigger=trigger.value, attempt=attempt, **error_keys(error))
-
     def _own_step_done(self, task: asyncio.Task[Step]) -> None:
         self.own_step = None
         if not task.cancelled():
             task.exception()  # the waiting caller may be gone; then nobody else would look at it
-
-    def _open(self) -> None:
-        self._opened = True
-        self.trace("session.opened", model=self.model)
 
     async def _bind(self, ledger: Ledger) -> None:
         assert self.hold is not None
@@ -367,24 +349,3 @@ class Core:
             raise self.closed_error()
         if self.scope is not None or self.in_flight or self.own_step is not None:
             raise StepInFlight("another step of this session is in flight")
-
-    def _trace_completed(self, step: Step) -> None:
-        self.trace(
-            "session.transition.completed",
-            trigger=step.trigger.value,
-            source=step.source.value,
-            dest=step.dest.value,
-            elapsed_s=round(step.elapsed_s, 6),
-            http_request=self.call.http_request,
-            http_status=step.http_status,
-        )
-
-    def _trace_failed(self, trigger: Trigger, source: State, began: float, error: BaseException) -> None:
-        self.trace(
-            "session.transition.failed",
-            trigger=trigger.value,
-            source=source.value,
-            elapsed_s=round(self.clock.now() - began, 6),
-            http_request=self.call.http_request,
-            **{"http_status": self.call.http_status} | error_keys(error),
-        )

@@ -125,7 +125,13 @@ def sequence(events: Iterable[TraceEvent]) -> str:
     """
     lines = ["sequenceDiagram"]
     lines += [f"    participant {name}" for name in ("Bot", "Session", "Ledger", "Service")]
-    lines += [f"    {line}" for event in _first_session(events) for line in _messages(event)]
+    turn = False
+    for event in _first_session(events):
+        if event.event == "session.gate.acquired":
+            turn = True  # told before the step that it is a part of
+        else:
+            lines += [f"    {line}" for line in _messages(event, turn=turn)]
+            turn = False
     return "\n".join(lines) + "\n"
 
 
@@ -137,18 +143,17 @@ def _first_session(events: Iterable[TraceEvent]) -> Iterator[TraceEvent]:
             yield event
 
 
-def _messages(event: TraceEvent) -> Iterator[str]:
+def _messages(event: TraceEvent, *, turn: bool) -> Iterator[str]:
+    """Draw an event; those of DEBUG add nothing."""
     match event.event:
         case "session.opened":
             yield f"Note over Session: {State.NEW.value}"
-        case "session.transition.started":
-            yield from _asked(Trigger(event.keys["trigger"]))
         case "session.transition.completed":
+            yield from _asked(Trigger(event.keys["trigger"]), turn=turn)
             yield from _made(event, Trigger(event.keys["trigger"]))
         case "session.transition.failed":
+            yield from _asked(Trigger(event.keys["trigger"]), turn=turn)
             yield from _failed(event, Trigger(event.keys["trigger"]))
-        case "session.gate.acquired":
-            yield "Note over Session: the account's turn"
         case "session.stream.first_token":
             yield "Service--)Session: tokens"
             yield "Session--)Bot: tokens"
@@ -162,8 +167,10 @@ def _messages(event: TraceEvent) -> Iterator[str]:
             return
 
 
-def _asked(trigger: Trigger) -> Iterator[str]:
+def _asked(trigger: Trigger, *, turn: bool) -> Iterator[str]:
     yield f"Bot->>Session: {trigger.value}"
+    if turn:
+        yield "Note over Session: the account's turn"
     if "intent" in LEDGER_WRITES.get(trigger, ()):
         yield "Session->>Ledger: intent"
 

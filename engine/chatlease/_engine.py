@@ -20,6 +20,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from types import TracebackType
 from typing import Any, NoReturn, Self, Unpack, cast
 
@@ -28,6 +29,7 @@ from ._answer import Answer
 from ._clock import Clock, SystemClock
 from ._ids import new_id
 from ._interrupt import Deadline, ledger_is_late
+from ._introduction import introduction
 from ._keeper import Keeper
 from ._logins import Logins
 from ._prompt import Messages
@@ -44,7 +46,8 @@ from ._settings import (
 from ._sweep import Sweep, Swept
 from ._sweeper import Sweeper
 from ._timers import Timers
-from ._trace import Hook, TraceFile, Tracer
+from ._trace import Hook, Tracer
+from ._trace_file import TraceFile
 from ._turns import Turns
 from .adapter import Adapter, Credential, CredentialProvider, Deadlines, RunOptions
 from .errors import SessionClosed, UsageError
@@ -80,7 +83,8 @@ class Engine:
         deadlines: Of all sessions that are given none of their own.
         credentials: Of named accounts: a mapping of name to `Credential` (or to cookies), or a function of (service,
             account).
-        hooks: Called with every trace event. ``CHATLEASE_TRACE`` names a file that gets them too, as JSON lines.
+        hooks: Called with every trace event, or with those of a level (see `Hook`). ``CHATLEASE_TRACE`` names a
+            `TraceFile` that gets them too, of the level that ``CHATLEASE_TRACE_LEVEL`` says.
         strict_cleanup: Raise `CleanupFailed` although a ledger holds the chat.
         clock: For tests.
     """
@@ -105,6 +109,7 @@ class Engine:
         self.strict_cleanup = strict_cleanup
         self.tracer = Tracer(self.clock, hooks)
         self._trace_file: TraceFile | None = None
+        self._opened_at = 0.0
         self.logins = Logins(chosen_provider(credentials))
         self._adapters = adapters
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -214,8 +219,12 @@ class Engine:
 
     @property
     def sessions(self) -> tuple[Session, ...]:
-        """The sessions that are not over, in no order."""
-        return tuple(cast("Session", each) for each in self.keeper.sessions)
+        """
+        What runs now, oldest first: the sessions that are not over, those that are being given back too.
+
+        For a status page. A session that is kept longer than it takes to look is one that its user cannot drop.
+        """
+        return tuple(sorted((cast("Session", each) for each in self.keeper.sessions), key=attrgetter("id")))
 
     # -- opening and closing ------------------------------------------------------------------------------------------
 
@@ -229,6 +238,9 @@ class Engine:
         self._thread = threading.get_ident()
         if self.ledger is not None:
             await self._open_ledger(self.ledger)
+        self._opened_at = self.clock.now()
+        if self.tracer.wants("engine.opened"):
+            self.tracer.tell("engine.opened", **introduction(self.ledger, self._adapters))
         self.keeper.start()
         self.sweeper.start()
         return self
@@ -340,7 +352,7 @@ class Engine:
             self.loop.call_soon_threadsafe(self._hear, event, dict(keys))
 
     def _hear(self, event: str, keys: dict[str, object]) -> None:
-        self.tracer.emit(event, keys)
+        self.tracer.tell(event, **keys)
         for session in self.keeper.sessions:
             if session.lost:
                 _cleanup.start(session)
@@ -355,6 +367,7 @@ class Engine:
             parts.append(("the ledger", self.ledger.aclose))
         stuck = [name for name, close in parts if not await self._is_closed(close)]
         self._deafen()
+        self.tracer.tell("engine.closed", elapsed_s=round(self.clock.now() - self._opened_at, 6))
         if self._trace_file is not None:
             self._trace_file.close()
         self.clock.close()

@@ -43,7 +43,7 @@ class Logins:
 
     def brought(self, session: Core) -> Login | None:
         """Return the login of a session that was given a credential."""
-        return None if session.credential is None else _named(session.account, session.credential)
+        return None if session.credential is None else _named(session.account_name, session.credential)
 
     async def find(self, session: Core) -> Login:
         """
@@ -59,7 +59,7 @@ class Logins:
         self._forget_some()
         async with self._locks[key]:
             if key not in self._cached:
-                self._cached[key] = _named(session.account, await self._ask(session, None))
+                self._cached[key] = _named(session.account_name, await self._ask(session, None))
             else:
                 session.trace("session.credentials.cached")
             return self._cached[key]
@@ -77,7 +77,7 @@ class Logins:
         async with self._locks[key]:
             login = self._cached.pop(key, refused)
             if login == refused:
-                login = _named(session.account, await self._ask(session, refused.credential))
+                login = _named(session.account_name, await self._ask(session, refused.credential))
             self._cached[key] = login
         if login.credential == refused.credential or (
             session.create is Create.CREATED and login.account != refused.account
@@ -95,15 +95,15 @@ class Logins:
             self._cached.pop(key, None)
 
     async def _ask(self, session: Core, rejected: Credential | None) -> Credential:
-        if session.account is not None:
-            credential = self.given(session.adapter.service, session.account)
+        if session.account_name is not None:
+            credential = self.given(session.adapter.service, session.account_name)
             if credential is not None:
                 return credential
-        return await session.adapter.ready_cookies(session.account, rejected)
+        return await session.adapter.ready_cookies(session.account_name, rejected)
 
 
 def _key(session: Core) -> _Key:
-    return session.adapter.service, session.adapter.origin, session.account
+    return session.adapter.service, session.adapter.origin, session.account_name
 
 
 def _named(account: str | None, credential: Credential) -> Login:

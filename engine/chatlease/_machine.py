@@ -29,7 +29,7 @@ class Model(HasFacts, Protocol):
     """What the machine moves: a session."""
 
     state: State
-    in_flight: bool
+    in_flight: Trigger | None
 
     def effect(self, trigger: Trigger, *args: Any) -> Coroutine[Any, Any, None]:
         """Make the step's adapter call and note what became of it."""
@@ -55,10 +55,12 @@ class Event(AsyncEvent):
 
     by_state: dict[State, tuple[Transition, ...]]
     """`transitions` once more, for a lookup without a name."""
+    fires: Trigger
+    """`name` as what it was made of."""
 
     async def trigger(self, model: Model, *args: Any) -> bool:  # type: ignore[override]  # no keywords here
         """Take the first transition whose guards hold; False when there is none. A second one in flight is refused."""
-        if model.in_flight:
+        if model.in_flight is not None:
             raise StepInFlight("another step of this session is in flight")
         # All in one coroutine: every further one is another frame that each answer of the service goes through.
         for transition in self.by_state.get(model.state, ()):
@@ -66,12 +68,12 @@ class Event(AsyncEvent):
                 if not guard(model):
                     break
             else:
-                model.in_flight = True
+                model.in_flight = self.fires
                 try:
                     for call in transition.calls:
                         await call(model, *args)
                 finally:
-                    model.in_flight = False
+                    model.in_flight = None
                 model.state = transition.reached
                 return True
         return False
@@ -124,6 +126,7 @@ def _index(machine: Machine) -> None:
             transition.guards = tuple(cast("Callable[[HasFacts], bool]", each.func) for each in transition.conditions)
             transition.calls = tuple(cast("list[_Before]", transition.before))
         event.by_state = found
+        event.fires = Trigger(event.name)
 
 
 def _assert_plain(machine: Machine) -> None:

@@ -22,7 +22,7 @@ from ._interrupt import Deadline, Interruptible, lease_lost
 from ._lifecycle import Run
 from ._step import error_keys
 from ._steps import look
-from .errors import RunCancelled, RunFailed, ServiceError, StreamStalled, Unavailable
+from .errors import RunCancelled, RunFailed, ServiceError, StreamStalled, Unavailable, UsageError
 from .events import Batch, Failed, Final, Pending, PluginStep, Reading, RunStatus
 
 if TYPE_CHECKING:
@@ -58,14 +58,18 @@ class Reader:
         "_given",
         "_going",
         "_looked_at_s",
+        "_missed",
         "_moved_at_s",
         "_opened_at_s",
         "_polling",
         "_queue_s",
+        "_queued_s",
         "_requeues",
         "_seen",
         "_seen_at_s",
         "_session",
+        "_told",
+        "_was_pending",
         "final",
         "token_count",
     )
@@ -81,8 +85,12 @@ class Reader:
         self._looked_at_s = 0.0
         self._opened_at_s = 0.0
         self._queue_s = 0.0
+        self._was_pending = False
+        self._queued_s = 0.0
         self._answer_s = 0.0
         self._requeues = 0
+        self._missed = 0
+        self._told = False
         self._error: ServiceError | None = None
         self.token_count = 0
         self.final: Final | None = None
@@ -98,18 +106,22 @@ class Reader:
             SessionClosed: The session was closed meanwhile.
         """
         session = self._session
-        while self._error is None:
-            if session.hold is not None and session.hold.lease.lost():
-                raise lease_lost()
-            try:
-                pieces = await (self._poll() if session.stream is None else self._stream(session.stream))
-            except StreamStalled as stalled:
-                pieces = await self._last_look(stalled)
-            except _TimeToLook:
-                pieces = await self._look()
-            if pieces:
-                return pieces
-        raise self._error
+        try:
+            while self._error is None:
+                if session.hold is not None and session.hold.lease.lost():
+                    raise lease_lost()  # noqa: TRY301  (told of like all that ends the answer)
+                try:
+                    pieces = await (self._poll() if session.stream is None else self._stream(session.stream))
+                except StreamStalled as stalled:
+                    pieces = await self._last_look(stalled)
+                except _TimeToLook:
+                    pieces = await self._look()
+                if pieces:
+                    return pieces
+            raise self._error  # noqa: TRY301
+        except Exception as error:
+            self._trace_failed(error)
+            raise
 
     # -- the stream ---------------------------------------------------------------------------------------------------
 
@@ -148,6 +160,9 @@ class Reader:
             else:
                 if isinstance(piece, PluginStep):
                     self._moved_at_s = self._answer_s
+                    self._note_begun()
+                else:
+                    self._was_pending = True
                 pieces.append(piece)
         self._note_tokens("".join(tokens), len(tokens))
         return pieces
@@ -157,7 +172,7 @@ class Reader:
             return
         if not self.token_count:
             self._session.token_given = True
-            self._session.trace("session.stream.first_token", waited_s=round(self._answer_s, 6))
+            self._trace_first_token()
         if not self._going or self._session.gate is not None:
             self._note_going()
         self.token_count += count
@@ -195,11 +210,14 @@ class Reader:
         try:
             reading = await self._wait(lambda: look(self._session))
         except Unavailable as error:
-            self._session.trace("session.call.retried", trigger="read_answer", **error_keys(error))
+            self._missed += 1
+            keys = {"attempt": self._missed, **error_keys(error)}
+            self._session.trace("session.call.retried", trigger="read_answer", **keys)
             if self._answer_s - self._seen_at_s > self._session.deadlines.idle:
                 raise
             return ()
         self._seen_at_s = self._answer_s
+        self._missed = 0
         return await self._digest(reading)
 
     async def _last_look(self, stalled: StreamStalled) -> Pieces:
@@ -221,8 +239,10 @@ class Reader:
                 self._session.note(reading)
                 return self._finish(reading.text or "")
             case RunStatus.PENDING:
+                self._was_pending = True
                 return ()
             case RunStatus.GOING:
+                self._note_begun()
                 self._note_going()
                 return ()
             case RunStatus.CANCELLED:
@@ -244,8 +264,11 @@ class Reader:
         if not text.startswith(given):
             session.trace("session.stream.differs", given_length=len(given), final_length=len(text))
         if rest:
+            if not self.token_count:
+                self._trace_first_token()
             self.token_count += 1
-        session.trace("session.stream.ended", token_count=self.token_count, polled=self._polling)
+        if session.engine.tracer.wants("session.stream.ended"):
+            self._trace_ended()
         return (rest, self.final) if rest else (self.final,)
 
     def _failed(self, error: ServiceError) -> ServiceError:
@@ -265,10 +288,42 @@ class Reader:
         self._requeues += 1
         session.trace("session.run.requeued", attempt=self._requeues)
         await self._wait(lambda: session.clock.sleep(random.uniform(0.5, 1.5)))  # noqa: S311  (jitter)
+        self._told = True  # what fails now is a step, and tells so itself
         await session.queue_again()
-        self._polling = self._seen = self._going = False
+        self._polling = self._seen = self._going = self._was_pending = self._told = False
+        self._queued_s = 0.0
         self._opened_at_s = self._looked_at_s = self._answer_s
         return ()
+
+    # -- what is told of it --------------------------------------------------------------------------------------------
+
+    def _note_begun(self) -> None:
+        """Note that the run is seen to be no longer pending, if it was."""
+        if self._was_pending and not self._queued_s:
+            self._queued_s = self._answer_s - self._opened_at_s
+
+    def _trace_first_token(self) -> None:
+        if not self._session.engine.tracer.wants("session.stream.first_token"):
+            return
+        self._note_begun()
+        queued = {"queued_s": round(self._queued_s, 6)} if self._queued_s else {}
+        waited_s = round(self._answer_s - self._opened_at_s, 6)
+        self._session.trace("session.stream.first_token", waited_s=waited_s, **queued)
+
+    def _trace_ended(self) -> None:
+        keys = {"token_count": self.token_count, "polled": self._polling, "elapsed_s": self._elapsed_s()}
+        self._session.trace("session.stream.ended", **keys)
+
+    def _trace_failed(self, error: Exception) -> None:
+        """Tell of an error that no step tells of, once; one of the caller's own (it closed the session) is none."""
+        if self._told or isinstance(error, UsageError):
+            return
+        self._told = True
+        keys = {"token_count": self.token_count, "elapsed_s": self._elapsed_s(), **error_keys(error)}
+        self._session.trace("session.stream.failed", **keys)
+
+    def _elapsed_s(self) -> float:
+        return round(self._session.clock.now() - self._session.stream_opened_at, 6)
 
     # -- deadlines ----------------------------------------------------------------------------------------------------
 

@@ -44,6 +44,8 @@ class Session(Core):
         id: Unique, sortable by time; the ledger's key.
         model: Name of the model that answers.
         state: Where the session stands; read only.
+        chat: The chat's id at the service, once it has one; read only.
+        in_flight: The step that is under way, if one is (reading an answer is none); read only.
         create: What became of the create call; read only.
         run: What the service does with the last queued answer; read only.
     """
@@ -68,7 +70,29 @@ class Session(Core):
         self._prompt = prompt
 
     def __repr__(self) -> str:
-        return f"<Session {self.id} on {self.adapter.service}: {self.state.value}>"
+        whose = "" if self.account is None else f" of {self.account}"
+        doing = "" if self.in_flight is None else f", {self.in_flight.value}"
+        closing = ", closing" if self.closing else ""
+        return f"<Session {self.id}{whose} on {self.service}: {self.state.value}{doing}{closing}>"
+
+    @property
+    def service(self) -> str:
+        """Name of the service: `Adapter.service`."""
+        return self.adapter.service
+
+    @property
+    def account(self) -> str | None:
+        """
+        Name of the account: the one given, or else the fingerprint of its credential (``anon-...``).
+
+        ``None`` where no name was given and the credentials are not found yet. Never a credential.
+        """
+        return self.call.login.account or None
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the first step, by the engine's clock; 0 before it. Goes on when the session is over."""
+        return 0.0 if self.opened_at is None else self.clock.now() - self.opened_at
 
     # -- one method per transition ------------------------------------------------------------------------------------
 

@@ -1,11 +1,12 @@
 """What an engine is told by its arguments, and else by the environment.
 
-The whole table of variables is in README.md; those of the engine are ``CHATLEASE_LEDGER``, ``CHATLEASE_SWEEP`` and
-``CHATLEASE_TRACE``.
+The whole table of variables is in README.md; those of the engine are ``CHATLEASE_LEDGER``, ``CHATLEASE_SWEEP``,
+``CHATLEASE_TRACE`` and ``CHATLEASE_TRACE_LEVEL``.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import cast
@@ -14,7 +15,7 @@ from ._clock import Clock
 from ._deadlines import Deadlines
 from ._ledger import MemoryLedger, SqliteLedger
 from ._sweep import Sweep
-from ._trace import TraceFile
+from ._trace_file import TraceFile
 from .adapter import Credential, CredentialProvider
 from .errors import UsageError
 from .ledger import Ledger
@@ -133,12 +134,28 @@ def chosen_trace_file() -> TraceFile | None:
     Return the trace file that the environment names, opened.
 
     Raises:
-        UsageError: It cannot be opened.
+        UsageError: It cannot be opened, or its level is none.
     """
     path = os.environ.get("CHATLEASE_TRACE")
     if not path:
         return None
     try:
-        return TraceFile(path)
+        return TraceFile(path, level=_trace_level())
     except OSError as error:
         raise UsageError(f"the trace file that CHATLEASE_TRACE names cannot be opened ({error.strerror})") from error
+
+
+def _trace_level() -> int:
+    name = os.environ.get("CHATLEASE_TRACE_LEVEL") or "info"
+    if name not in _LEVELS:
+        raise UsageError(f"CHATLEASE_TRACE_LEVEL is one of {', '.join(_LEVELS)}")
+    return _LEVELS[name]
+
+
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+}

@@ -33,7 +33,8 @@ def error_keys(error: BaseException) -> dict[str, Any]:
     """Return what a trace tells of an error: never its text."""
     keys: dict[str, Any] = {"error": type(error).__name__}
     if isinstance(error, ServiceError):
-        keys["error_code"] = error.code or None
+        if error.code:
+            keys["error_code"] = error.code
         if error.status is not None:
             keys["http_status"] = error.status
     return keys

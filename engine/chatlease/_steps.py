@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import _failpoints
-from ._gate import gate_of, rate_limited
+from ._gate import Gate, gate_of, rate_limited
 from ._interrupt import Deadline, cut_inside, is_cancelled, lease_lost, ledger_is_late, uncut
 from ._lifecycle import Create, Run, Trigger
 from ._retry import retry_unsent
@@ -126,6 +126,7 @@ async def _ask_again(session: Core, trigger: Trigger, call: Callable[[Call], Awa
         refusal = error
     if not await session.engine.logins.renew(session):
         raise refusal
+    retried(1, refusal)
     await _intend_again(session)
     return await attempt()
 
@@ -172,7 +173,7 @@ async def create_chat(session: Core) -> None:
             if ledger is not None and session.hold is not None:
                 ledger.absent(session.hold)
         raise
-    session.create, session.chat = Create.CREATED, chat
+    session.create, session.chat, session.whose = Create.CREATED, chat, None
 
 
 def _entry(session: Core) -> Entry:
@@ -185,7 +186,8 @@ def _entry(session: Core) -> Entry:
 async def send_prompt(session: Core, text: str) -> None:
     """Add the prompt to the chat."""
     adapter, chat, parent = session.adapter, session.known_chat, session.parent
-    session.call.hide, session.call.text = (text,), text
+    session.call.hide = (text, *[each for each in session.options.values() if isinstance(each, str)])
+    session.call.text = text
     try:
         prompt = await ask_service(
             session, Trigger.SEND_PROMPT, lambda call: adapter.send_prompt(call, chat, text, parent)
@@ -213,6 +215,7 @@ async def queue_assistant(session: Core) -> None:
             raise
         session.run = Run.UNKNOWN
         session.in_doubt = True
+        session.failed_run, session.run_id = session.run_id, None  # it is the new run that may be going
         if isinstance(error, Unavailable) and error.status is not None and session.at_rate_limit():
             raise _refused_at_limit(error.status) from error
         raise
@@ -228,27 +231,29 @@ def _refused_at_limit(status: int) -> RateLimited:
 
 async def take_turn(session: Core) -> None:
     """Wait for a slot of the account and take one run of its budget; gives the slot back when there is none."""
-    clock, account = session.clock, session.call.login.account
-    gate = gate_of(session.adapter.origin, account, session.adapter.capabilities, clock.now())
-    if not gate.try_acquire(session):
-        session.trace("session.gate.waiting")
-        await gate.acquire(session, clock, session.deadlines)
-    session.gate = gate
-    session.trace("session.gate.acquired")
+    clock = session.clock
+    began, session.waited_s = clock.now(), None
+    gate = gate_of(session.adapter.origin, session.call.login.account, session.adapter.capabilities, began)
     try:
-        await _take_budget(session)
+        if not gate.try_acquire(session):
+            session.trace_waiting("slot")
+            await gate.acquire(session, clock, session.deadlines)
+        session.gate = gate
+        await _take_budget(session, gate)
         await session.engine.turns.take(session)
     except BaseException:
+        session.note_waited(began)
         session.end_turn()
         raise
+    session.trace_acquired(began)
 
 
-async def _take_budget(session: Core) -> None:
-    assert session.gate is not None
+async def _take_budget(session: Core, gate: Gate) -> None:
     left = session.deadlines.gate
-    while wait := session.gate.budget.take(session.clock.now()):
+    while wait := gate.budget.take(session.clock.now()):
         if wait > left:
             raise rate_limited(wait)
+        session.trace_waiting("budget")
         left -= wait
         await session.clock.sleep(wait)
 
@@ -257,6 +262,7 @@ async def open_stream(session: Core) -> None:
     """Open the answer's stream, or begin to poll where the service refuses it as finished."""
     adapter, chat, run = session.adapter, session.known_chat, session.known_run
     session.stream = await ask_service(session, Trigger.OPEN_STREAM, lambda call: adapter.open_stream(call, chat, run))
+    session.stream_opened_at = session.clock.now()
 
 
 async def stop_run(session: Core) -> None:
@@ -291,12 +297,13 @@ async def _until_over(session: Core) -> Reading:
     A request to queue it that was cut may still be on its way: that there is no run is believed at the third look, some
     three quarters of a second after the first, and a run that comes late is stopped like any other.
     """
-    interval, absences = min(0.25, session.deadlines.poll), 0
+    interval, absences, failures = min(0.25, session.deadlines.poll), 0, 0
     while True:
         try:
-            reading = await look(session)
+            reading = _of_this_run(session, await look(session))
         except Unavailable as error:
-            session.trace_retry(Trigger.STOP_RUN, 1, error)
+            failures += 1
+            session.trace_retry(Trigger.STOP_RUN, failures, error)
         else:
             is_late = absences > 0 and reading.status in _GOING
             absences += reading.status is RunStatus.ABSENT
@@ -307,6 +314,12 @@ async def _until_over(session: Core) -> Reading:
                 await _ask_to_stop(session)
         await session.clock.sleep(interval)
         interval = min(interval * 2, session.deadlines.poll)
+
+
+def _of_this_run(session: Core, reading: Reading) -> Reading:
+    """Of a run that was queued again and whose id was lost, the one before it, which failed, says nothing."""
+    is_before = session.failed_run is not None and reading.run == session.failed_run
+    return Reading(RunStatus.ABSENT) if is_before else reading
 
 
 def _is_over(session: Core, reading: Reading, absences: int) -> bool:

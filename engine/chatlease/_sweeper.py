@@ -114,8 +114,7 @@ class Sweeper:
 
     def trace(self, event: str, **keys: Any) -> None:
         """Send an event, if anybody listens."""
-        if self.engine.tracer.wants(event):
-            self.engine.tracer.emit(event, keys)
+        self.engine.tracer.tell(event, **keys)
 
     async def together(self, works: Iterable[Coroutine[Any, Any, None]]) -> None:
         """Run coroutines side by side, in tasks of the engine's, and end with all of them; then the first error."""

@@ -101,6 +101,8 @@ class Turns:
                 raise rate_limited(turn.wait_s)
             if left <= 0:
                 raise busy(session.deadlines.gate)
+            if not tries:
+                session.trace_waiting("turn")
             pause = turn.wait_s or min(_PAUSE_S * 2**tries, _LONGEST_PAUSE_S) * random.uniform(0.5, 1.0)  # noqa: S311
             await session.clock.sleep(min(pause, left))
             tries += 1

@@ -132,8 +132,8 @@ class Call:
     Attributes:
         login: Who calls.
         deadlines: `Deadlines.connect` is for the adapter, the rest is kept by the engine.
-        hide: Texts of the caller's (the prompt of this turn) that the service may echo: an adapter takes them out of
-            every message that it passes on, as it does with the credential's secrets.
+        hide: Texts of the caller's (the prompt of this turn, and those among the options) that the service may echo: an
+            adapter takes them out of every message that it passes on, as it does with the credential's secrets.
         text: The prompt of this turn, from `Adapter.send_prompt` on: for a service whose one call adds the prompt and
             queues the answer, so that ``queue_assistant`` sends what ``send_prompt`` only gave an id to.
         stream: Set by ``queue_assistant`` where the service's answer to it is the stream itself; ``open_stream`` takes
@@ -209,7 +209,8 @@ class RunOptions(TypedDict, total=False):
     """
     How an answer is to be made; from Open-Assistant's server schema, the superset of what services take.
 
-    An adapter refuses what its service does not know (`Adapter.check_options`). ``None`` is sent as null.
+    An adapter refuses what its service does not know (`Adapter.check_options`). ``None`` is sent as null, or left out
+    where the service takes no null.
     """
 
     top_k: int | None

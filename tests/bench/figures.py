@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self, TypeAlias
 
-from tests.bench.peers import FLOOR, NONE, SEEDS
+from tests.bench.peers import FLOOR, LOGGED, NONE, SEEDS, TRACED
 
 Rounds: TypeAlias = Mapping[str, Sequence[float]]
 """By peer, one number per round; the same rounds for all."""
@@ -52,6 +52,8 @@ OVER_FLOOR = "x floor"
 OVER_SEEDS = "x seeds"
 ADDS = "adds, x floor"
 """What a ledger or a trace adds to Chatlease without either, in floors."""
+SHARE = "adds, share"
+"""What a trace adds, of Chatlease without a ledger and a trace."""
 BUSY = "busy"
 """CPU time over the time that it took; low where a peer had to wait, for the service or for the machine."""
 
@@ -109,4 +111,6 @@ def _of_peer(rounds: Rounds, peer: str, units: int) -> Measures:
         measures[OVER_SEEDS] = over(rounds, peer, SEEDS)
     if NONE in rounds and peer not in {FLOOR, SEEDS, NONE}:
         measures[ADDS] = added(rounds, peer, NONE, FLOOR)
+    if NONE in rounds and peer in {LOGGED, TRACED}:
+        measures[SHARE] = added(rounds, peer, NONE, NONE)
     return measures

@@ -62,7 +62,7 @@ def _asking(engine: Engine) -> Ask:
 
 @asynccontextmanager
 async def traced(url: str) -> AsyncGenerator[Opened]:
-    """Chatlease without a ledger, with a `TraceFile`: every event, those of DEBUG too, one ``write`` each."""
+    """Chatlease without a ledger, with a `TraceFile` as it comes: INFO."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.jsonl"
         hook = TraceFile(path)

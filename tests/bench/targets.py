@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.bench import first_token, held, imports, lived, parked
-from tests.bench.figures import ADDS, OVER_FLOOR, OVER_SEEDS, Outcome, Spread
-from tests.bench.peers import DEFAULT, NONE
+from tests.bench.figures import ADDS, OVER_FLOOR, OVER_SEEDS, SHARE, Outcome, Spread
+from tests.bench.peers import DEFAULT, NONE, TRACED
 from tests.bench.shapes import MANY_A_WRITE, ONE_A_WRITE, ONE_ACCOUNT, SHORT_16, SHORT_100
 
 
@@ -46,6 +46,7 @@ TARGETS: Sequence[Target] = (
     Target(SHORT_16, NONE, OVER_FLOOR, 1.05),
     Target(SHORT_16, DEFAULT, OVER_FLOOR, 1.15),
     Target(SHORT_16, DEFAULT, OVER_SEEDS, 0.65),
+    Target(SHORT_16, TRACED, SHARE, 0.15),
     Target(ONE_ACCOUNT, NONE, OVER_FLOOR, 1.05),
     Target(ONE_ACCOUNT, DEFAULT, OVER_FLOOR, 1.15),
     Target(ONE_ACCOUNT, DEFAULT, OVER_SEEDS, 0.65),

@@ -51,6 +51,10 @@ class Run:
         mutant: A rule that all workers break.
         keep: Keep the traces.
         progress: Told how it goes, now and then.
+        oracle: Reads the service's journal.
+
+    Attributes:
+        ended: How each worker ended, by its name.
     """
 
     def __init__(
@@ -64,7 +68,9 @@ class Run:
         mutant: str = "",
         keep: bool = False,
         progress: Callable[[Verdict, Oracle], object] = lambda _verdict, _oracle: None,
+        oracle: Oracle | None = None,
     ) -> None:
+        self.ended: dict[str, Event] = {}
         self._seed = seed
         self._lives, self._stops = lives, stops
         self._folder = folder
@@ -72,7 +78,7 @@ class Run:
         self._keep = keep
         self._progress = progress
         self._rng = random.Random(f"run {seed}")
-        self._oracle = Oracle()
+        self._oracle = oracle or Oracle()
         self._service: Service = service
         self._verdict = Verdict(seed=seed, service=service, mutant=mutant)
         self._deaths: dict[str, float] = {}
@@ -174,6 +180,7 @@ class Run:
 
     def _ended(self, life: Life, event: Event, told: traces.Told) -> None:
         verdict = self._verdict
+        self.ended[life.name] = event
         self._deaths.setdefault(life.name, told.died_at or event.at)
         verdict.events.update(told.events)
         verdict.unexpected += told.unexpected

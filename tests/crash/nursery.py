@@ -38,11 +38,13 @@ class Event(msgspec.Struct, frozen=True):
         name: Which.
         code: Its exit code; the negative number of the signal that killed it.
         at: When that was seen, by the monotonic clock.
+        pid: Of its process.
     """
 
     name: str
     code: int
     at: float
+    pid: int
 
 
 class Nursery:
@@ -104,7 +106,7 @@ class Nursery:
             pid, status = os.waitpid(child, os.WNOHANG)
             if pid:
                 del self._children[name]
-                event = Event(name, os.waitstatus_to_exitcode(status), time.monotonic())
+                event = Event(name, os.waitstatus_to_exitcode(status), time.monotonic(), pid)
                 os.write(1, msgspec.json.encode(event) + b"\n")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import logging
 import os
 import random
 import signal
@@ -88,7 +89,7 @@ def live(job: Job) -> int:
     """Live this life; returns the exit code where nobody kills it."""
     signal.alarm(_LONGEST_S)  # whatever becomes of the harness
     mutants.apply(job.mutant)
-    trace = TraceFile(job.trace)
+    trace = TraceFile(job.trace, level=logging.DEBUG)
     if job.life.failpoint:
         _arm(job.life, trace)
     try:
@@ -114,6 +115,7 @@ def _arm(life: Life, trace: TraceFile) -> None:
 
 def _tell(trace: TraceFile, event: str, **keys: object) -> None:
     trace(TraceEvent(event, time.time(), keys))
+    trace.flush()  # what comes next may be a kill
 
 
 class _Worker:

@@ -14,6 +14,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, assert_never, assert_type
 
+from opentelemetry.metrics import get_meter_provider
+from opentelemetry.trace import get_tracer_provider
+
 from chatlease import (
     Answer,
     ChatleaseError,
@@ -34,7 +37,19 @@ from chatlease.adapter import Adapter, AnswerStream, Call, Capabilities, Credent
 from chatlease.errors import CleanupFailed, NotAuthenticated, ServiceError, StreamStalled, TransitionNotAllowed
 from chatlease.events import Batch, Event, Failed, Final, Pending, PluginStep, Reading, Token
 from chatlease.ledger import Entry, Ledger
-from chatlease.testing import CapturedTrace, FakeService, ManualClock, capture_trace, check_adapter
+from chatlease.otel import OpenTelemetry
+from chatlease.testing import (
+    CapturedTrace,
+    Exploration,
+    FakeService,
+    ManualClock,
+    assert_nothing_left,
+    assert_path,
+    capture_trace,
+    check_adapter,
+    explore,
+    read_trace,
+)
 from chatlease_adapters.open_assistant import OpenAssistant
 from chatlease_adapters.open_assistant.service import Service, running
 from chatlease_adapters.provider import AsyncResult, Completion
@@ -59,9 +74,17 @@ async def engines() -> None:
     adapter = OpenAssistant(url="http://127.0.0.1:8080", cookies={"session": "any"})
     Engine(adapter, FakeService())
     Engine(adapter, ledger="memory", deadlines=Deadlines(answer=120), credentials={"alice": Credential()})
-    Engine(adapter, ledger=MemoryLedger(), credentials=logins, hooks=[hook, TraceFile("trace.jsonl")])
+    Engine(
+        adapter,
+        ledger=MemoryLedger(),
+        credentials=logins,
+        hooks=[hook, TraceFile("trace.jsonl", level=10, max_bytes=None, keep=3)],
+    )
     Engine(adapter, ledger=None, strict_cleanup=True, clock=ManualClock())
     Engine("http://127.0.0.1:8080")  # type: ignore[arg-type]  # an address is no adapter
+    telemetry = OpenTelemetry(account=True, max_open=100)
+    Engine(adapter, hooks=[telemetry, OpenTelemetry(get_tracer_provider(), get_meter_provider())])
+    assert_type(telemetry.close(), None)
     Engine(adapter, hooks=[print, 3])  # type: ignore[list-item]  # a number is no hook
     async with Engine(adapter) as engine:
         assert_type(engine, Engine)
@@ -131,6 +154,10 @@ async def sessions(engine: Engine) -> None:
         assert_type(session.state, State)
         assert_type(session.allowed, frozenset[Trigger])
         assert_type(session.closing, bool)
+        assert_type((session.service, session.account), tuple[str, str | None])
+        assert_type(session.age_s, float)
+        assert_type(session.in_flight, Trigger | None)
+        session.account = "bob"  # type: ignore[misc]  # chosen when the session is made
 
 
 async def steps(session: Session) -> None:
@@ -220,6 +247,12 @@ async def testing(engine: Engine, ledger: Ledger, adapter: Adapter, call: Call) 
     assert_type(await ledger.open_entries(), Sequence[Entry])
     assert_type(await adapter.read_answer(call, "chat", "prompt", None), Reading)
     assert_type(await check_adapter(FakeService, credential=Credential()), None)
+    assert_path(trace, "cookies-ready", ..., State.DELETED)
+    assert_path("trace.jsonl", ..., "deleted", session=engine.session())
+    assert_path(trace, 3)  # type: ignore[arg-type]  # a number is no state
+    assert_type(read_trace("trace.jsonl"), CapturedTrace)
+    assert_type(await assert_nothing_left(engine, FakeService().chats), None)
+    assert_type(await explore(FakeService, chats=lambda: ["chat-1"], breaking={"drop": print}), Exploration)
     async with running(workers=2) as service:
         assert_type(service, Service)
         assert_type(service.url, str)

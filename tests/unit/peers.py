@@ -130,8 +130,9 @@ class Watched(Engine):
         super().__init__(*services, hooks=[self.events.append], **options)
 
     def told(self, name: str) -> list[dict[str, Any]]:
-        """The keys of every event of that name."""
-        return [event.keys for event in self.events if event.event == name]
+        """The keys of every event of that name, but for the engine's own."""
+        keys = [event.keys for event in self.events if event.event == name]
+        return [{key: value for key, value in each.items() if key != "engine"} for each in keys]
 
 
 def engine_of(service: Any, house: House, **options: Any) -> Watched:

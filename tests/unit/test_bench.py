@@ -24,8 +24,8 @@ from tests.bench import (
     parts,
     report,
 )
-from tests.bench.figures import ADDS, CPU, OVER_FLOOR, OVER_SEEDS, Outcome, Spread, added, cpu_measures, over
-from tests.bench.peers import DEFAULT, FLOOR, NONE, SEEDS
+from tests.bench.figures import ADDS, CPU, OVER_FLOOR, OVER_SEEDS, SHARE, Outcome, Spread, added, cpu_measures, over
+from tests.bench.peers import DEFAULT, FLOOR, NONE, SEEDS, TRACED
 from tests.bench.shapes import SHAPES, SHORT_16
 from tests.bench.targets import TARGETS, Target, verdict
 
@@ -56,6 +56,9 @@ def test_cpu_time_is_told_per_unit_and_over_those_who_were_there() -> None:
     assert measures[DEFAULT][OVER_SEEDS].median == pytest.approx(0.875)
     assert measures[DEFAULT][ADDS].median == pytest.approx(0.25)
     assert ADDS not in measures[NONE]
+    assert SHARE not in measures[DEFAULT]
+    traced = cpu_measures({FLOOR: [0.002], NONE: [0.004], TRACED: [0.005]}, units=2)
+    assert traced[TRACED][SHARE].median == pytest.approx(0.25)
     assert OVER_SEEDS not in cpu_measures({FLOOR: [0.002]}, units=2)[FLOOR]
 
 

@@ -336,7 +336,7 @@ async def test_the_environment_names_a_trace_file_that_only_its_owner_can_read(
     monkeypatch.setenv("CHATLEASE_TRACE", str(path))
     async with Engine(FakeService(clock=clock), clock=clock) as engine:
         await engine.ask("x").text()
-    assert lines(path)[-1]["event"] == "session.cleanup.completed"
+    assert lines(path)[-1]["event"] == "engine.closed"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -403,8 +403,11 @@ async def test_every_hook_gets_every_event(clock: ManualClock) -> None:
     async with Engine(FakeService(clock=clock), hooks=[first.append, second.append], clock=clock) as engine:
         await engine.ask("x").text()
     assert first == second
-    assert [event.event for event in first[:2]] == ["session.opened", "session.transition.started"]
-    assert all(event.keys["session"] == first[0].keys["session"] for event in first)
+    names = [event.event for event in first]
+    assert names[:3] == ["engine.opened", "session.opened", "session.transition.started"]
+    assert names[-2:] == ["session.cleanup.completed", "engine.closed"]
+    assert all(event.keys["session"] == first[1].keys["session"] for event in first[1:-1])
+    assert {event.keys["engine"] for event in first} == {engine.tracer.engine}
     assert [event.at for event in first] == sorted(event.at for event in first)
 
 
@@ -413,10 +416,10 @@ async def test_a_hook_that_raises_is_dropped_with_a_trace_and_disturbs_nobody(cl
     broken = Broken()
     async with Engine(FakeService(clock=clock), hooks=[broken, seen.append], clock=clock) as engine:
         assert await engine.ask("one two").text() == "one two"
-    assert broken.calls == 1
+    assert broken.calls == 2
     [dropped] = [event.keys for event in seen if event.event == "hook.dropped"]
-    assert dropped == {"hook": "Broken", "error": "LookupError"}
-    assert seen[-1].event == "session.cleanup.completed"
+    assert dropped == {"engine": engine.tracer.engine, "hook": "Broken", "error": "LookupError"}
+    assert seen[-1].event == "engine.closed"
 
 
 async def test_a_hook_that_raises_at_the_news_of_anothers_dropping_is_dropped_too(clock: ManualClock) -> None:
@@ -506,6 +509,7 @@ async def test_a_failed_step_is_in_the_trace_with_its_class_and_code_and_no_text
     assert failed == {
         "v": 1,
         "event": "session.transition.failed",
+        "engine": engine.tracer.engine,
         "service": "fake",
         "chat": "chat-1",
         "trigger": "send_prompt",
@@ -525,10 +529,9 @@ async def test_a_trace_file_grows_line_by_line_and_keeps_what_was_there(clock: M
     async with Engine(FakeService(clock=clock), hooks=[file], clock=clock) as engine:
         session = engine.session()
         await session.ready_cookies()
-        assert [event["event"] for event in lines(path)[:3]] == [
-            "from before",
-            "session.opened",
-            "session.transition.started",
+        await asyncio.sleep(0)  # lines are written at the end of a pass
+        assert [event["event"] for event in lines(path)] == [
+            *("from before", "engine.opened", "session.opened", "session.transition.completed")
         ]
         await session.aclose()
     file.close()

@@ -54,7 +54,7 @@ class Model:
 
     def __init__(self, state: State, facts: Facts) -> None:
         self.state = state
-        self.in_flight = False
+        self.in_flight: Trigger | None = None
         self.create = facts.create
         self.run = facts.run
         self.token_given = facts.token_given

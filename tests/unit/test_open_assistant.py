@@ -25,7 +25,8 @@ from chatlease.errors import (
     UsageError,
 )
 from chatlease.events import Failed, Final, Pending, PluginStep, Reading, RunStatus
-from chatlease_adapters.open_assistant import OpenAssistant, _adapter
+from chatlease_adapters import _http_pages
+from chatlease_adapters.open_assistant import OpenAssistant
 from chatlease_adapters.open_assistant._options import body, check
 from chatlease_adapters.open_assistant._stream import OpenAssistantStream
 from tests.unit.aio import Loopback, Reply, Request, call_of, chunked, faked_http, foreign, loopback, reply, shown
@@ -429,7 +430,7 @@ class TestListing:
         assert len(server.seen) == 2
 
     async def test_a_listing_without_end_is_another_protocol(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(_adapter, "_PAGES", 3)
+        monkeypatch.setattr(_http_pages, "PAGES", 3)
         cursors = iter("abcdef")
         async with serving(answer=lambda _: page(after=next(cursors))) as (adapter, server):
             assert isinstance(await refused(listed(adapter)), ProtocolChanged)

@@ -158,4 +158,4 @@ def test_a_public_name_can_be_found_where_it_says_it_is(name: str) -> None:
 def test_the_promise_of_the_readme_is_what_is_public() -> None:
     """README.md lists the engine's public modules; a new one is a promise too."""
     engine = {name for name in MODULES if name.startswith("chatlease.") and name.count(".") == 1}
-    assert engine == {f"chatlease.{name}" for name in ("adapter", "errors", "events", "ledger", "testing")}
+    assert engine == {f"chatlease.{name}" for name in ("adapter", "errors", "events", "ledger", "otel", "testing")}

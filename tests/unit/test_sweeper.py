@@ -509,13 +509,13 @@ class TestEvents:
             assert failing.chat not in service.chats
         assert secret not in repr(events)
         assert secret not in repr(house.db.execute("SELECT * FROM entries").fetchall())
-        keys = {event.event: set(event.keys) for event in events if event.event.startswith("sweep.")}
+        keys = {event.event: set(event.keys) - {"engine"} for event in events if event.event.startswith("sweep.")}
         who = {"service", "account"}
         assert keys == {
             "sweep.started": set(),
             "sweep.holder.reaped": {"count"},
             "sweep.chat.failed": who | {"session", "chat", "error_code", "attempts", "retry_in_s"},
-            "sweep.chat.deleted": who | {"session", "chat", "age_s"},
+            "sweep.chat.deleted": who | {"session", "chat", "age_s", "attempts"},
             "sweep.account.parked": who | {"error_code"},
             "sweep.account.unparked": who,
             "sweep.completed": {

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import traceback
 import types
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 
-from chatlease import Credential, Deadlines, Engine, MemoryLedger, Session, State, TraceEvent, TraceFile
+from chatlease import Credential, Deadlines, Engine, MemoryLedger, State, TraceEvent, TraceFile
 from chatlease._trace import EVENTS, Tracer, get_logger
-from chatlease.adapter import AnswerStream, Call
-from chatlease.errors import ChatleaseError, NotAuthenticated, RunFailed, Unavailable
-from chatlease.events import Batch, Failed, Final, Pending, RunStatus
-from chatlease.testing import HANG, FakeService, Fault, ManualClock, capture_trace
+from chatlease.errors import ChatleaseError, Unavailable
+from chatlease.testing import FakeService, ManualClock, capture_trace
 
 from .card import PATH
+from .spoiled import ANSWER, Spoil, faults
 
 COOKIE, KEY, PASSWORD = "planted-cookie-3f1a", "planted-key-7c2b", "planted-password-9d4e"
-QUESTION, ANSWER = "planted-question-1b8c", "planted-answer-5e6f"
+QUESTION = "planted-question-1b8c"
 SECRETS = (COOKIE, KEY, PASSWORD, QUESTION, ANSWER)
 CREDENTIAL = Credential(
     cookies={"login": COOKIE}, headers={"Authorization": f"Bearer {KEY}"}, proxy=f"http://me:{PASSWORD}@127.0.0.1:1"
@@ -48,37 +45,6 @@ def shown_by(error: BaseException) -> str:
     return "\n".join(seen)
 
 
-Spoil = Callable[[FakeService], object]
-
-
-def faults() -> Iterator[tuple[str, Spoil]]:
-    """Ways in which a session goes wrong, each of which says something somewhere."""
-    for step in ("create_chat", "send_prompt", "queue_assistant", "open_stream", "delete_chat"):
-        for name, fault in (
-            ("failed", Fault(Unavailable("out of order", status=503))),
-            ("lost", Fault(Unavailable("cut"), when="after")),
-            ("unsent", Fault(Unavailable("no connection", sent=False))),
-            ("refused", Fault(NotAuthenticated("no", status=401))),
-            ("hangs", Fault(delay_s=float("inf"))),
-        ):
-            yield f"{step}-{name}", failing(step, fault)
-    yield "stream-fails", lambda service: script(service, [(ANSWER, Failed(RunFailed("worker died")))])
-    yield "stream-stalls", lambda service: script(service, [(ANSWER,), HANG])
-    yield "stream-waits", lambda service: script(service, [(Pending(1, 1),), HANG])
-    yield "stream-ends", lambda service: script(service, [(ANSWER[:5],)])
-    yield "stream-differs", lambda service: script(service, [("something else",), (Final(ANSWER),)])
-    yield "nothing", lambda service: None
-
-
-def failing(step: str, fault: Fault) -> Spoil:
-    return lambda service: service.fail(step, *[fault] * 99)
-
-
-def script(service: FakeService, batches: list[Batch]) -> None:
-    service._batches = batches
-    service._answer_s = 50
-
-
 @pytest.mark.parametrize(("name", "spoil"), [pytest.param(*each, id=each[0]) for each in faults()])
 async def test_no_secret_is_in_any_log_trace_ledger_repr_or_error(  # noqa: PLR0917  (fixtures)
     clock: ManualClock,
@@ -89,7 +55,8 @@ async def test_no_secret_is_in_any_log_trace_ledger_repr_or_error(  # noqa: PLR0
     spoil: Spoil,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    service, ledger, trace_file = FakeService(clock=clock, tokens=[ANSWER]), MemoryLedger(), TraceFile(tmp_path / "t")
+    service, ledger = FakeService(clock=clock, tokens=[ANSWER]), MemoryLedger()
+    trace_file = TraceFile(tmp_path / "t", level=logging.DEBUG)
     spoil(service)
     told: list[str] = []
     deadlines = Deadlines(drain=60, settle=20)
@@ -146,44 +113,6 @@ def test_a_word_that_is_not_in_the_vocabulary_is_refused(clock: ManualClock) -> 
         Tracer(clock, []).wants("session.invented")
     with pytest.raises(KeyError):
         Tracer(clock, [lambda event: None]).emit("session.invented", {})
-
-
-class Odd(FakeService):
-    """Cancels the first run, and refuses the third stream."""
-
-    opened = 0
-
-    async def open_stream(self, call: Call, chat: str, run: str) -> AnswerStream | None:
-        self.opened += 1
-        if self.opened == 1:
-            self.chats[chat].runs[-1].status = RunStatus.CANCELLED
-        return None if self.opened in {1, 3} else await super().open_stream(call, chat, run)
-
-
-async def test_every_word_of_the_vocabulary_is_used(clock: ManualClock) -> None:
-    """A word that no session can say should not be in it."""
-    service, said = Odd(clock=clock), set[str]()
-
-    def hook(event: TraceEvent) -> None:
-        said.add(event.event)
-
-    def broken(event: TraceEvent) -> None:
-        raise ValueError(event.event)
-
-    async with Engine(service, clock=clock, hooks=[hook, broken]) as engine:
-        await engine.ask("one two").text()
-        service.fail("read_answer", Unavailable("out of order", status=502))
-        await engine.ask("one two").text()
-        service._batches = [("three ",), (Final("one two"),)]
-        await engine.ask("one two").text()
-        holder: Session = engine.session(prompt="one two")
-        while holder.state is not State.ASSISTANT_QUEUED:
-            await holder.step()
-        await engine.ask("one two").text()
-        service.fail("delete_chat", *[Unavailable("out of order", status=503)] * 999)
-        await holder.aclose()
-    said.add("session.gate.alone")  # of a ledger that fails among processes: test_turns hears it
-    assert {word for word in EVENTS if not word.startswith(("sweep.", "ledger."))} - said == set()
 
 
 # -- the host's own ---------------------------------------------------------------------------------------------------
@@ -260,18 +189,78 @@ async def test_a_hook_that_raises_is_dropped_and_disturbs_nothing(clock: ManualC
     assert ANSWER not in repr(heard)
 
 
-async def test_a_trace_file_holds_every_event_one_object_a_line(clock: ManualClock, tmp_path: Path) -> None:
-    path = tmp_path / "trace.jsonl"
-    file = TraceFile(path)
-    async with Engine(FakeService(clock=clock), clock=clock, hooks=[file]) as engine:
-        with capture_trace(engine) as trace:
+class Leveled:
+    """A hook with a level."""
+
+    def __init__(self, level: int) -> None:
+        self.level = level
+        self.heard: list[str] = []
+
+    def __call__(self, event: TraceEvent) -> None:
+        self.heard.append(event.event)
+
+
+async def test_a_hook_gets_the_events_of_its_level_and_above(clock: ManualClock, service: FakeService) -> None:
+    service.fail("send_prompt", Unavailable("out of order", status=503))
+    hooks = {level: Leveled(level) for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.CRITICAL)}
+    async with Engine(service, clock=clock, hooks=hooks.values()) as engine:
+        with capture_trace(engine) as trace, pytest.raises(Unavailable):
             await engine.ask("one two").text()
-    file.close()
-    file.close()
-    lines: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [line["event"] for line in lines] == trace.names()
-    assert {line["v"] for line in lines} == {1}
-    assert path.stat().st_mode & 0o777 == 0o600
+    told = ["engine.opened", *trace.names(), "engine.closed"]
+    for level, hook in hooks.items():
+        assert hook.heard == [name for name in told if EVENTS[name] >= level]
+    assert hooks[logging.WARNING].heard == ["session.transition.failed"]
+    assert set(hooks[logging.INFO].heard) < set(hooks[logging.DEBUG].heard)
+
+
+async def test_nothing_is_built_for_events_that_nobody_listens_to(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[str] = []
+    emit = Tracer.emit
+
+    def spy(tracer: Tracer, event: str, keys: dict[str, Any]) -> None:
+        built.append(event)
+        emit(tracer, event, keys)
+
+    monkeypatch.setattr(Tracer, "emit", spy)
+    hook = Leveled(logging.INFO)
+    async with Engine(FakeService(clock=clock), clock=clock, hooks=[hook]) as engine:
+        await engine.ask("one two").text()
+    assert built == hook.heard
+    built.clear()
+    async with Engine(FakeService(clock=clock), clock=clock) as engine:
+        await engine.ask("one two").text()
+    assert built == []
+
+
+async def test_a_hook_that_is_taken_away_while_an_event_is_told_is_not_called_for_it(engine: Engine) -> None:
+    heard: list[TraceEvent] = []
+    remove = engine.tracer.add(lambda _event: remove_other())
+    remove_other = engine.tracer.add(heard.append)
+    await engine.ask("one two").text()
+    remove()
+    assert heard == []
+
+
+async def test_the_same_hook_given_twice_is_called_twice_and_taken_away_once(engine: Engine) -> None:
+    heard: list[TraceEvent] = []
+    engine.tracer.add(heard.append)
+    engine.tracer.add(heard.append)()
+    session = engine.session()
+    await session.abandon()
+    assert [event.event for event in heard].count("session.opened") == 1
+
+
+def test_a_level_of_the_log_that_is_changed_later_counts(clock: ManualClock) -> None:
+    tracer, host = Tracer(clock, []), logging.getLogger("chatlease")
+    before = host.level
+    try:
+        for level in (logging.CRITICAL, logging.DEBUG, logging.ERROR):
+            host.setLevel(level)
+            assert tracer.wants("session.closed") is (level <= logging.INFO)
+    finally:
+        host.setLevel(before)
 
 
 async def test_a_removed_hook_hears_no_more(engine: Engine) -> None:

@@ -40,24 +40,28 @@ from chatlease_adapters.http import (
     Answer,
     HttpClient,
     HttpStream,
+    KeySource,
     Tls,
     base_url,
     check,
     check_done,
     decode,
+    located,
     no_stream,
     own_words,
+    pages,
     path_part,
     through,
 )
 
-from ._login import find_key
 from ._stream import LangGraphStream
 from ._wire import ASSISTANTS, RUN, RUNS, STATE, THREAD, THREADS, Message, Run, Thread
 
 DEFAULT_URL = "http://127.0.0.1:2024"
 """Where ``langgraph dev`` listens."""
 URL_VARIABLE = "CHATLEASE_LANGGRAPH_URL"
+KEY_VARIABLE = "CHATLEASE_LANGGRAPH_API_KEY"
+"""The default account's key; a named account's has its name behind. ``langgraph dev`` wants none."""
 
 _CAPABILITIES = Capabilities(
     client_id=True,
@@ -81,7 +85,6 @@ _LEASED_BY = {"leased_by": "chatlease"}
 _LEASE = "lease"
 _PROMPT = "lease_prompt"
 _PAGE = 100
-_PAGES = 1000
 _OK, _NOT_FOUND, _CONFLICT, _UNPROCESSABLE = 200, 404, 409, 422
 _encode = msgspec.json.Encoder().encode
 
@@ -131,7 +134,7 @@ class LangGraph:
         self.origin = base_url(url or os.environ.get(URL_VARIABLE) or DEFAULT_URL)
         self.model = assistant_id
         self._at = Address(self.origin).at
-        self._api_key = api_key
+        self._keys = KeySource("LangGraph", KEY_VARIABLE, _login, given=api_key, needed=False)
         self._on_disconnect = on_disconnect
         self._proxy = proxy
         self._http = HttpClient(session=session, ssl=ssl, trust_env=trust_env, user_agent=user_agent)
@@ -156,7 +159,7 @@ class LangGraph:
 
     async def ready_cookies(self, account: str | None, rejected: Credential | None) -> Credential:
         """Find the key of an account; nothing is asked of the service. See `chatlease.adapter.Adapter`."""
-        return through(find_key(self._api_key, account, rejected), self._proxy)
+        return through(self._keys.find(account, rejected), self._proxy)
 
     async def create_chat(self, call: Call, client_key: str) -> str:
         """Create the thread of that id; see `chatlease.adapter.Adapter`."""
@@ -190,10 +193,7 @@ class LangGraph:
             wanted["config"] = {"configurable": configurable}
         body = await self._http.stream(call, "POST", self._thread(chat, "/runs/stream"), _encode(wanted))
         stream = await self._opened(call, body, "queue a run")
-        run = body.headers.get("Content-Location", "").rstrip("/").rpartition("/")[2]
-        if not run:
-            stream.close()
-            raise ProtocolChanged("a Content-Location that names the run", "none", status=body.status)
+        run = located(body, "Content-Location")
         call.stream = stream
         return run
 
@@ -243,13 +243,13 @@ class LangGraph:
 
     async def list_chats(self, call: Call) -> AsyncIterator[ChatListing]:
         """Iterate over the threads that carry our mark, newest first; see `chatlease.adapter.Adapter`."""
-        for page in range(_PAGES):
-            threads = await self._page(call, page * _PAGE)
-            for thread in threads:
-                yield _listing(thread)
-            if len(threads) < _PAGE:
-                return
-        raise ProtocolChanged(f"a listing that ends within {_PAGES} pages", "one that goes on")
+
+        async def page(offset: int) -> tuple[list[Thread], int | None]:
+            threads = await self._page(call, offset)
+            return threads, offset + _PAGE if len(threads) == _PAGE else None
+
+        async for thread in pages(page, 0):
+            yield _listing(thread)
 
     async def models(self, call: Call) -> Sequence[str]:
         """Return the assistants: the graphs by their names, and those that people made by their ids."""
@@ -329,6 +329,10 @@ class LangGraph:
         url = self._at("/threads/search")
         answer = await self._http.ask(call, "list the threads", "POST", url, _encode(wanted))
         return decode(answer, THREADS, "a list of threads")
+
+
+def _login(key: str) -> Credential:
+    return Credential(headers={"x-api-key": key})
 
 
 def _is_gone(answer: Answer) -> bool:

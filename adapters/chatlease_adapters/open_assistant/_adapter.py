@@ -36,9 +36,11 @@ from chatlease_adapters.http import (
     decode,
     no_stream,
     own_words,
+    pages,
     refusal,
     scrub,
     through,
+    utc,
 )
 
 from . import _options
@@ -60,7 +62,6 @@ _CAPABILITIES = Capabilities(
     runs_per_account=1,
     rate_budget=RateBudget(runs=20, window_s=660.0),
 )
-_PAGES = 1000  # of 20 chats each through the website: a listing that is longer does not end
 _NO_CONTENT = 204
 _REFUSED = 400
 _NO_STREAMS = frozenset({"text/html", "application/json"})
@@ -189,17 +190,13 @@ class OpenAssistant:
 
     async def list_chats(self, call: Call) -> AsyncIterator[ChatListing]:
         """Iterate over the account's chats, newest first; see `chatlease.adapter.Adapter`."""
-        cursor: str | None = None
-        for _ in range(_PAGES):
-            page = await self._page(call, cursor)
-            for chat in page.chats:
-                yield ChatListing(chat.id, _aware(chat.created_at), empty=chat.title is None)
-            if page.next is None:
-                return
-            if page.next == cursor:
-                break
-            cursor = page.next
-        raise ProtocolChanged(f"a listing that ends within {_PAGES} pages", "one that goes on")
+
+        async def page(cursor: str | None) -> tuple[list[Chat], str | None]:
+            found = await self._page(call, cursor)
+            return found.chats, found.next
+
+        async for chat in pages(page, None):
+            yield ChatListing(chat.id, utc(chat.created_at), empty=chat.title is None)
 
     async def models(self, call: Call) -> Sequence[str]:
         """Return the names of the models offered; see `chatlease.adapter.Adapter`."""
@@ -282,9 +279,5 @@ def _is_stream(stream: HttpStream) -> bool:
     return good and stream.content_type not in _NO_STREAMS
 
 
-def _aware(moment: datetime | None) -> datetime | None:
-    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
 def _age(message: Message) -> datetime:
-    return _aware(message.created_at) or datetime.min.replace(tzinfo=UTC)
+    return utc(message.created_at) or datetime.min.replace(tzinfo=UTC)

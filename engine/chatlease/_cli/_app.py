@@ -19,8 +19,10 @@ from ._ledger import commands as ledger_commands
 from ._list import adapters, models
 from ._program import Program
 from ._sweep import sweep
+from ._top import top
+from ._trace import trace
 
-_OWN: tuple[Callable[..., Any], ...] = (chat, sweep, models, adapters, doctor, diagram)
+_OWN: tuple[Callable[..., Any], ...] = (chat, sweep, trace, top, models, adapters, doctor, diagram)
 # typer joins single line feeds, so every exit code is a paragraph.
 _EXIT_CODES = "\n\n".join(["Exit codes:", *(f"{code:>3}  {meaning}" for code, meaning in MEANINGS.items())])
 

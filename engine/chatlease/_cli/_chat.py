@@ -13,7 +13,8 @@ import typer
 
 from chatlease._engine import Engine
 from chatlease._lifecycle import State
-from chatlease._trace import Hook, TraceFile
+from chatlease._trace import Hook
+from chatlease._trace_file import TraceFile
 from chatlease.adapter import RunOptions
 from chatlease.errors import ChatleaseError, UsageError
 

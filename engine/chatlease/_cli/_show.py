@@ -40,7 +40,7 @@ _DOING = {
 """What a step looks like while it is under way."""
 
 _STEP = {"trigger", "source", "dest", "elapsed_s", "http_request", "http_status"}
-_BASICS = frozenset({"session", "service", "account", "chat"} | _STEP)
+_BASICS = frozenset({"engine", "session", "service", "account", "chat"} | _STEP)
 _STYLES = {State.DELETED.value: "green", State.ORPHANED.value: "bold red"}
 
 

@@ -1,14 +1,14 @@
 """The adapter contract as a program: run it against a real (or local) service, before trusting an adapter with chats.
 
-Every check says what the contract wants, makes the calls, and raises `ContractBroken` naming what came instead. Nothing
-here needs pytest.
+Every check says what the contract wants, makes the calls, and raises `ContractBroken` naming what came instead; a note
+on it, as on any other error, says what was being checked and which calls led there. Nothing here needs pytest.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 from uuid import uuid4
 
@@ -16,6 +16,8 @@ from chatlease._lifecycle import TABLE
 from chatlease.adapter import Adapter, AnswerStream, Call, Credential, Deadlines, Login, RunOptions
 from chatlease.errors import Rejected, ServiceError, UsageError
 from chatlease.events import Failed, Final, RunStatus
+
+from .recorded import recorded
 
 __all__ = ["ContractBroken", "check_adapter"]
 
@@ -25,6 +27,7 @@ _LOOKS = 200
 _PAUSE_S = 0.05
 _UNDER_WAY = frozenset({RunStatus.PENDING, RunStatus.GOING})
 _PROMPT = "Say something short, please."
+_SHOWN = 20
 
 
 async def _last_event(stream: AnswerStream) -> object:
@@ -58,6 +61,8 @@ async def check_adapter(
     Raises:
         ContractBroken: Naming the clause.
         ServiceError: The service failed in a way that is nobody's breach of contract.
+
+    Whatever is raised has a note that says what was being checked, and which calls of the adapter led there.
     """
     for check in _CHECKS:
         await _with(make, check, credential, model)
@@ -121,14 +126,26 @@ _Check = Callable[[_Probe], Awaitable[None]]
 
 
 async def _with(make: Callable[[], Adapter], check: _Check, credential: Credential, model: str) -> None:
-    adapter = make()
+    adapter, calls = make(), list[str]()
     try:
-        await check(_Probe(adapter, credential, model))
+        await check(_Probe(recorded(adapter, calls), credential, model))
+    except Exception as error:
+        error.add_note(_way(check, calls))
+        raise
     finally:
         await adapter.aclose()
 
 
+def _way(check: _Check, calls: Sequence[str]) -> str:
+    """Say what was being checked, and the calls that were made for it."""
+    name = check.__name__.removeprefix("_check_").replace("_", " ")
+    about = f" ({check.__doc__.strip()})" if check.__doc__ else ""
+    shown = [f"... {len(calls) - _SHOWN} calls before these", *calls[-_SHOWN:]] if len(calls) > _SHOWN else calls
+    return "\n    ".join([f"check_adapter was checking: {name}{about}", "the calls of the adapter so far:", *shown])
+
+
 async def _check_surface(probe: _Probe) -> None:
+    """The adapter has everything that an adapter has, and refuses options that it does not know."""
     adapter = probe.adapter
     for name in {row.call for row in TABLE if row.call} | {"read_answer", "models", "aclose"}:
         _want(inspect.iscoroutinefunction(getattr(adapter, name, None)), f"{name} is a coroutine function")
@@ -155,6 +172,7 @@ async def _check_answer(probe: _Probe) -> None:
 
 
 async def _check_second_delete(probe: _Probe) -> None:
+    """Deleting a deleted chat looks as Capabilities.second_delete says."""
     chat = await probe.created()
     await probe.adapter.delete_chat(probe.call, chat)
     again = await probe.adapter.delete_chat(probe.call, chat)
@@ -217,10 +235,15 @@ async def _check_turns(probe: _Probe) -> None:
     second = await probe.adapter.queue_assistant(probe.call, chat, again, probe.model, probe.options)
     _want(second != run, "every queued answer has an id of its own")
     await probe.answer(chat, again, second)
+    newest = await probe.adapter.read_answer(probe.call, chat, None, None)
+    _want(newest.run == second, "read_answer finds the chat's newest run, not its first", newest.run)
+    first = await probe.adapter.read_answer(probe.call, chat, prompt, None)
+    _want(first.run == run, "read_answer finds the run of that prompt, not the newest", first.run)
     await probe.adapter.delete_chat(probe.call, chat)
 
 
 async def _check_listing(probe: _Probe) -> None:
+    """Three new chats are listed, each once, with what Capabilities say of them."""
     if not probe.adapter.capabilities.listing:
         return
     keys_given = [str(uuid4()) for _ in range(3)]
@@ -252,6 +275,7 @@ _CHECKS: tuple[_Check, ...] = (
 
 
 async def _check_refusal(probe: _Probe) -> None:
+    """A wrong login is refused, and the error does not show it."""
     try:
         await probe.adapter.create_chat(probe.call, str(uuid4()))
     except ServiceError as error:

@@ -54,6 +54,11 @@ async def _with(make: Callable[[], Ledger], clock: ManualClock | None, check: _C
     probe = Probe(make, clock, ledger)
     try:
         await check(probe)
+    except Exception as error:
+        about = f" ({check.__doc__.strip()})" if check.__doc__ else ""
+        name = check.__name__.removeprefix("_").removeprefix("check_").replace("_", " ")
+        error.add_note(f"check_ledger was checking: {name}{about}")
+        raise
     finally:
         await probe.ended()
 

@@ -7,6 +7,7 @@ Rules that live here:
   own loops show what is ready; on any other one (uvloop) it is only that so many passes went by.
 * A clock that looks is nothing to do: several of them on one loop do not keep each other waiting.
 * Whoever polls without waiting is ready for ever; after very many passes time goes on in spite of it.
+* Something real (a socket, a thread) cannot be seen by looking at the loop. Who waits for it holds the clock meanwhile.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import asyncio
 import heapq
 import itertools
 from collections.abc import Callable
+from typing import Self
 from weakref import WeakKeyDictionary
 
 __all__ = ["ManualClock"]
@@ -30,9 +32,10 @@ _looks: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
 class _Idleness:
     """Counts the passes of a loop until nothing else is left to do."""
 
-    __slots__ = ("_idle", "_passes")
+    __slots__ = ("_enough", "_idle", "_passes")
 
-    def __init__(self) -> None:
+    def __init__(self, enough: int = _PASSES) -> None:
+        self._enough = enough
         self._idle = self._passes = 0
 
     def reached(self, loop: asyncio.AbstractEventLoop) -> bool:
@@ -40,7 +43,7 @@ class _Idleness:
         others = len(getattr(loop, "_ready", ())) - _looks.get(loop, 0)
         self._idle = 0 if others > 0 else self._idle + 1
         self._passes += 1
-        return self._idle >= _PASSES or self._passes >= _BUSY_PASSES
+        return self._idle >= self._enough or self._passes >= _BUSY_PASSES
 
 
 class _Timer:
@@ -55,24 +58,58 @@ class _Timer:
         self.callback = None
 
 
+class _Hold:
+    """Keeps a clock from jumping, until it is released."""
+
+    __slots__ = ("_clock",)
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock: ManualClock | None = clock
+
+    def release(self) -> None:
+        """Let the clock jump again; no effect the second time."""
+        clock, self._clock = self._clock, None
+        if clock is not None:
+            clock._let_go()  # noqa: SLF001  (the other half of `ManualClock.hold`)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
 class ManualClock:
     """
     A `chatlease` clock under the test's control.
 
     Args:
         autojump: Jump to the next timer whenever the event loop has nothing else to do (counted in loop passes, not in
-            time), so that a test of half an hour takes milliseconds. Only for programs without real I/O.
+            time), so that a test of half an hour takes milliseconds. Only for programs without real I/O, or whose I/O
+            holds the clock (`hold`).
+        idle_passes: So many passes in which nothing else was ready mean that nothing is left to do. 60, because a
+            socket or a thread may be about to give the loop something; where all of these hold the clock, 10 are
+            enough.
         start: What `now` returns at first, in seconds.
         epoch: What `wall` returns when `now` is 0.
     """
 
-    def __init__(self, *, autojump: bool = False, start: float = 1_000_000.0, epoch: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        autojump: bool = False,
+        idle_passes: int = _PASSES,
+        start: float = 1_000_000.0,
+        epoch: float = 0.0,
+    ) -> None:
+        self._enough = idle_passes
         self._now = start
         self._epoch = epoch
         self._autojump = autojump
         self._timers: list[tuple[float, int, _Timer]] = []
         self._order = itertools.count()
         self._idleness: _Idleness | None = None
+        self._holds = 0
 
     def now(self) -> float:
         """Return the time in seconds."""
@@ -86,10 +123,17 @@ class ManualClock:
         """Call back when the clock has been moved that far."""
         timer = _Timer(self._now + max(seconds, 0.0), callback)
         heapq.heappush(self._timers, (timer.at, next(self._order), timer))
-        if self._autojump and self._idleness is None:
-            self._idleness = _Idleness()
-            self._look_soon(asyncio.get_running_loop())
+        self._begin_looking()
         return timer
+
+    def hold(self) -> _Hold:
+        """
+        Keep the clock from jumping by itself while something real is waited for.
+
+        A context manager, or an object with ``release()``. Holds add up; `advance` is not kept from moving the clock.
+        """
+        self._holds += 1
+        return _Hold(self)
 
     async def sleep(self, seconds: float) -> None:
         """Wait until the clock has been moved that far; 0 lets others run."""
@@ -123,7 +167,7 @@ class ManualClock:
 
     async def settle(self) -> None:
         """Let everything run that can run without time passing."""
-        loop, idleness = asyncio.get_running_loop(), _Idleness()
+        loop, idleness = asyncio.get_running_loop(), _Idleness(self._enough)
         while not idleness.reached(loop):
             _looks[loop] = _looks.get(loop, 0) + 1
             try:
@@ -143,6 +187,18 @@ class ManualClock:
         if callback is not None:
             callback()
 
+    def _let_go(self) -> None:
+        self._holds -= 1
+        if self._idleness is not None:
+            self._idleness = _Idleness(self._enough)
+        elif self._next() is not None:
+            self._begin_looking()
+
+    def _begin_looking(self) -> None:
+        if self._autojump and self._idleness is None and not self._holds:
+            self._idleness = _Idleness(self._enough)
+            self._look_soon(asyncio.get_running_loop())
+
     def _look_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         _looks[loop] = _looks.get(loop, 0) + 1
         loop.call_soon(self._look)
@@ -150,11 +206,11 @@ class ManualClock:
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
         _looks[loop] -= 1
-        if self._idleness is not None and self._idleness.reached(loop):
-            self._idleness = _Idleness()
+        if not self._holds and self._idleness is not None and self._idleness.reached(loop):
+            self._idleness = _Idleness(self._enough)
             if self._next() is not None:
                 self._jump()
-        if self._next() is None:
+        if self._holds or self._next() is None:
             self._idleness = None
         else:
             self._look_soon(loop)
