@@ -36,6 +36,12 @@ def is_left(session: Core) -> bool:
     return created and not session.engine.forked and session.state not in FINAL and session.closing_task is None
 
 
+def is_unended(session: Core) -> bool:
+    """Say whether a session has begun, for whoever reads its trace, and nobody is ending it."""
+    begun = session.opened_at is not None and not session.engine.forked
+    return begun and session.state not in FINAL and session.closing_task is None
+
+
 async def give_back(session: Core, cause: BaseException | None) -> None:
     """
     Close the session and wait for it: to the end, or for ``grace`` when there is a cause.

@@ -11,7 +11,7 @@ Rules that live here:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from ._lifecycle import FINAL, TABLE, WITH_CHAT, Row, State, Trigger
@@ -143,17 +143,18 @@ def _first_session(events: Iterable[TraceEvent]) -> Iterator[TraceEvent]:
             yield event
 
 
+_TRIGGERS = {each.value: each for each in Trigger}
+
+
 def _messages(event: TraceEvent, *, turn: bool) -> Iterator[str]:
     """Draw an event; those of DEBUG add nothing."""
     match event.event:
         case "session.opened":
             yield f"Note over Session: {State.NEW.value}"
         case "session.transition.completed":
-            yield from _asked(Trigger(event.keys["trigger"]), turn=turn)
-            yield from _made(event, Trigger(event.keys["trigger"]))
+            yield from _step(event, _made, turn=turn)
         case "session.transition.failed":
-            yield from _asked(Trigger(event.keys["trigger"]), turn=turn)
-            yield from _failed(event, Trigger(event.keys["trigger"]))
+            yield from _step(event, _failed, turn=turn)
         case "session.stream.first_token":
             yield "Service--)Session: tokens"
             yield "Session--)Bot: tokens"
@@ -165,6 +166,14 @@ def _messages(event: TraceEvent, *, turn: bool) -> Iterator[str]:
             yield "Session-->>Bot: done"
         case _:
             return
+
+
+def _step(event: TraceEvent, drawn: Callable[[TraceEvent, Trigger], Iterator[str]], *, turn: bool) -> Iterator[str]:
+    """Draw a step; one that this version does not know is passed over, as readers of traces do."""
+    trigger = _TRIGGERS.get(event.keys.get("trigger", ""))
+    if trigger is not None:
+        yield from _asked(trigger, turn=turn)
+        yield from drawn(event, trigger)
 
 
 def _asked(trigger: Trigger, *, turn: bool) -> Iterator[str]:
@@ -182,15 +191,21 @@ def _made(event: TraceEvent, trigger: Trigger) -> Iterator[str]:
     for write in LEDGER_WRITES.get(trigger, ()):
         if write not in {"intent", "absent"}:
             yield f"Session->>Ledger: {write}"
-    yield f"Note over Session: {event.keys['dest']}"
+    yield f"Note over Session: {_said(event, 'dest')}"
 
 
 def _failed(event: TraceEvent, trigger: Trigger) -> Iterator[str]:
     if _calls_service(trigger):
         yield f"Session->>Service: {trigger.value}"
-        yield f"Service--xSession: {event.keys.get('http_status', event.keys['error'])}"
+        yield f"Service--xSession: {event.keys.get('http_status', _said(event, 'error'))}"
     else:
-        yield f"Note over Session: {event.keys['error']}"
+        yield f"Note over Session: {_said(event, 'error')}"
+
+
+def _said(event: TraceEvent, key: str) -> str:
+    """Return a state or a class; a question mark for what is none, which could end a line of the diagram."""
+    name = event.keys.get(key, "")
+    return name if name.replace("-", "_").isidentifier() else "?"
 
 
 def _calls_service(trigger: Trigger) -> bool:

@@ -291,9 +291,11 @@ class Session(Core):
         await _cleanup.give_back(self, error)
 
     def __del__(self) -> None:
-        if not _cleanup.is_left(self):
+        if _cleanup.is_left(self):
+            said = f"{self!r} was never closed; its chat is given back"
+            warnings.warn(said, ResourceWarning, stacklevel=2, source=self)
+        elif not _cleanup.is_unended(self):
             return
-        warnings.warn(f"{self!r} was never closed; its chat is given back", ResourceWarning, stacklevel=2, source=self)
         self.engine.keeper.adopt(self)
 
     def _check_harmless(self) -> None:

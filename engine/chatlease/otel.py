@@ -45,7 +45,7 @@ class OpenTelemetry:
 
     One hook may serve several engines, of one event loop. It is called in the session's own task, so have the SDK
     export in batches (`BatchSpanProcessor`). What an exporter does wrong the SDK keeps to itself; what a span processor
-    raises drops the hook, as any hook that raises is dropped, and disturbs no session.
+    raises drops the hook, as any hook that raises is dropped, and disturbs no session; it closes itself before.
 
     Args:
         tracer_provider: Of the spans; the global one if left out, also if that is set later.
@@ -76,7 +76,18 @@ class OpenTelemetry:
         self._handlers = {**self._sweeps.handlers, **self._sessions.handlers}
 
     def __call__(self, event: TraceEvent) -> None:
-        """Take an event in; called by the engine."""
+        """
+        Take an event in; called by the engine.
+
+        What a span processor raises comes out, and nothing is heard any more: the hook has closed itself.
+        """
+        try:
+            self._take(event)
+        except Exception:
+            self.close()  # it will be dropped, and must not show for ever what it does not hear the end of
+            raise
+
+    def _take(self, event: TraceEvent) -> None:
         handler = self._handlers.get(event.event)
         if handler is not None:
             handler(event)

@@ -17,10 +17,19 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from chatlease import Engine, MemoryLedger
     from chatlease.testing import CapturedTrace, FakeService, ManualClock
 
-__all__ = ["chatlease_clock", "chatlease_engine", "chatlease_service", "chatlease_trace", "pytest_configure"]
+__all__ = [
+    "chatlease_clock",
+    "chatlease_engine",
+    "chatlease_service",
+    "chatlease_trace",
+    "pytest_configure",
+    "pytest_runtest_setup",
+]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,6 +39,18 @@ def pytest_configure(config: pytest.Config) -> None:
         "chatlease(swept_later=False): what `chatlease_engine` may leave: with swept_later=True chats that an open "
         "entry of its ledger stands for, as in tests whose deletions fail",
     )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Refuse a marker that says what we do not know: a test would believe that it is heard."""
+    for marker in item.iter_markers("chatlease"):
+        known = all(name == "swept_later" and isinstance(value, bool) for name, value in marker.kwargs.items())
+        if marker.args or not known:
+            said = [*map(repr, marker.args), *(f"{name}={value!r}" for name, value in marker.kwargs.items())]
+            pytest.fail(
+                f"@pytest.mark.chatlease({', '.join(said)}) is not understood; it takes swept_later=True or =False",
+                pytrace=False,
+            )
 
 
 @pytest.fixture
@@ -60,13 +81,29 @@ def chatlease_engine(
     from chatlease import Engine, MemoryLedger  # noqa: PLC0415  (see the header)
     from chatlease.testing.leftovers import left  # noqa: PLC0415
 
-    engine = Engine(chatlease_service, ledger=MemoryLedger(chatlease_clock), sweep=None, clock=chatlease_clock)
+    class Watched(Engine):
+        """Knows who closed it: a loop that ends closes an engine, too, which a test must not rely on."""
+
+        entered = left = False
+
+        async def __aenter__(self) -> Self:
+            await super().__aenter__()
+            self.entered = True
+            return self
+
+        async def aclose(self) -> None:
+            self.left = True
+            await super().aclose()
+
+    engine = Watched(chatlease_service, ledger=MemoryLedger(chatlease_clock), sweep=None, clock=chatlease_clock)
     yield engine
     ledger = cast("MemoryLedger", engine.ledger)
     marker = request.node.get_closest_marker("chatlease")
     swept_later = marker is not None and bool(marker.kwargs.get("swept_later"))
     chats: set[str] = set(getattr(chatlease_service, "chats", ()))
     found = left(chats, ledger.entries, engine.sessions, swept_later=swept_later)
+    if engine.entered and not engine.left:
+        found = f"the engine was entered and never closed: write «async with chatlease_engine as engine:»\n{found}"
     if found:
         pytest.fail(f"chatlease_engine was not left as it was found:\n{found}", pytrace=False)
 

@@ -163,7 +163,8 @@ def test_a_trace_file_has_one_json_object_a_line_and_is_appended_to(run: Run, tm
 
 def test_a_trace_file_that_cannot_be_written_is_one_sentence(run: Run, service: Asked, tmp_path: Path) -> None:
     done = run("chat", "Hi", "--trace-file", str(tmp_path / "none" / "trace.jsonl"))
-    assert (done.code, done.err) == (1, f"error: {tmp_path}/none/trace.jsonl: No such file or directory\n")
+    said = f"error: the trace file {tmp_path}/none/trace.jsonl cannot be opened (No such file or directory)\n"
+    assert (done.code, done.err) == (2, f"{said}Name a file in a folder that is there, and that you may write to.\n")
     assert not service.calls
 
 

@@ -146,6 +146,26 @@ def test_what_is_no_time_is_refused(when: str, mixed: Path) -> None:
     assert done.err.startswith(f"error: {when!r} is no time\nWrite 90s")
 
 
+@pytest.mark.parametrize("when", ["0001-01-01", "0001-01-01T00:00+14:00", "0001-01-01T00:00Z"])
+def test_a_time_before_every_clock_is_one_all_the_same(when: str, mixed: Path) -> None:
+    assert len(listed(run("trace", mixed, "--since", when))) == 6
+
+
+@pytest.mark.parametrize("slow", ["nan", "-5", "inf", "-inf"])
+def test_what_is_no_duration_is_refused(slow: str, mixed: Path) -> None:
+    done = run("trace", mixed, f"--slow={slow}")
+    assert (done.code, "--slow is a number of seconds" in done.err) == (Exit.USAGE, True)
+
+
+@pytest.mark.parametrize(
+    ("state", "hint"),
+    [("bogus", "There are new, "), ("strea", "Did you mean streaming?"), ("Orphan", "orphaned"), ("", "There are")],
+)
+def test_a_state_that_there_is_not_is_refused(state: str, hint: str, mixed: Path) -> None:
+    done = run("trace", mixed, f"--state={state}")
+    assert (done.code, f"there is no state {state!r}" in done.err, hint in done.err) == (Exit.USAGE, True, True)
+
+
 def test_no_filter_asks_nothing() -> None:
     assert Filter()._tests() == []
     assert moment_of(None, ManualClock()) is None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +83,49 @@ def test_a_page_that_is_there_stays_when_nothing_can_be_read(tmp_path: Path) -> 
     (tmp_path / "report.html").write_text("old")
     assert run(tmp_path / "missing", "--html", tmp_path / "report.html").code == Exit.USAGE
     assert (tmp_path / "report.html").read_text() == "old"
+
+
+# -- what a page does not take the place of ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["bot.jsonl", "bot.jsonl.1", "link", "hard"])
+def test_a_trace_that_is_read_is_never_replaced_by_its_page(file: Path, tmp_path: Path, name: str) -> None:
+    rotated = write(tmp_path / "bot.jsonl.1", Tale("older").whole())
+    (tmp_path / "link").symlink_to(file)
+    (tmp_path / "hard").hardlink_to(file)
+    before = file.read_bytes(), rotated.read_bytes()
+    refused = run(file, "--html", tmp_path / name)
+    assert (refused.code, f"{name} is a trace file that is read" in refused.err) == (Exit.USAGE, True)
+    assert (file.read_bytes(), rotated.read_bytes()) == before
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_a_pipe_or_a_folder_is_never_replaced_by_a_page(file: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        refused = run(file, "--html", tmp_path / name)
+        assert (refused.code, "is no regular file" in refused.err) == (Exit.USAGE, True)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def test_no_page_is_named_like_stdout(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = run(file, "--html", "-")
+    assert (refused.code, "writes a file" in refused.err) == (Exit.USAGE, True)
+    assert not (tmp_path / "-").exists()
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_link_to_a_page_is_followed(file: Path, tmp_path: Path, *, there: bool) -> None:
+    (tmp_path / "pages").mkdir()
+    page = tmp_path / "pages" / "report.html"
+    if there:
+        page.write_text("old")
+    (tmp_path / "link").symlink_to(page)
+    assert run(file, "--html", tmp_path / "link").code == Exit.OK
+    assert (tmp_path / "link").is_symlink()
+    assert len(embedded(page)["sessions"]) == 2
+    (tmp_path / "ring").symlink_to(tmp_path / "ring")
+    refused = run(file, "--html", tmp_path / "ring")
+    assert (refused.code, "ring cannot be written" in refused.err) == (Exit.USAGE, True)

@@ -21,6 +21,7 @@ from chatlease.testing import FakeService, Fault, capture_trace
 from chatlease.testing.fake_service import unavailable
 
 from .card import PATH
+from .trace_kit import Tale, write
 
 ROOT = Path(__file__).parents[2]
 DIAGRAMS = ROOT / "diagrams"
@@ -238,3 +239,23 @@ async def test_a_trace_file_is_enough_to_draw_the_session_again(tmp_path: Path) 
     file.close()
     assert sequence(read_trace(tmp_path / "trace.jsonl")) == sequence(trace)
     assert sequence(trace).count("Note over Session: new") == 1
+
+
+def test_what_a_trace_has_that_this_version_does_not_know_is_passed_over(tmp_path: Path) -> None:
+    known = Tale().open().steps(last="create_chat").fail("send_prompt", "chat-created").close()
+    more = Tale().open().steps(last="create_chat").step("dance", "chat-created", "dancing").fail("dance", "dancing")
+    more.fail("send_prompt", "chat-created").close()
+    drawn = [sequence(read_trace(write(tmp_path / "t", tale))) for tale in (known, more)]
+    assert drawn[0] == drawn[1]
+
+
+def test_no_text_of_a_trace_can_be_a_line_of_a_diagram(tmp_path: Path) -> None:
+    bad = "new\n    Bot->>Session: \x1b[2J"
+    tale = Tale().open().step("abandon", "new", bad).fail("abandon", "new", error=bad)
+    tale.say("session.transition.failed", trigger="abandon", source="new").close()
+    drawn = sequence(read_trace(write(tmp_path / "t", tale)))
+    assert [line.strip() for line in drawn.splitlines() if "Note" in line] == [
+        "Note over Session: new",
+        *["Note over Session: ?"] * 3,
+    ]
+    assert "\x1b" not in drawn

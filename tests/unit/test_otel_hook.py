@@ -210,6 +210,38 @@ async def test_a_span_processor_that_raises_has_the_hook_dropped_and_disturbs_no
     assert not service.chats
 
 
+async def test_a_hook_that_is_dropped_holds_and_shows_no_session_any_more(clock: ManualClock, told: Telemetry) -> None:
+    told.tracers.add_span_processor(Rude())
+    async with (
+        Engine(FakeService(clock=clock), clock=clock, hooks=[told.hook]) as engine,
+        engine.session() as one,
+        engine.session() as other,
+    ):
+        with capture_trace(engine) as trace:
+            await one.ready_cookies()
+            await other.ready_cookies()
+        assert "hook.dropped" in trace.names()
+        assert set(told.metric("chatlease.sessions.open").values()) == {0}
+        assert not hook_sessions(told)
+
+
+async def test_what_a_span_processor_raises_keeps_no_other_span_open(clock: ManualClock, told: Telemetry) -> None:
+    async with (
+        Engine(FakeService(clock=clock), clock=clock, hooks=[told.hook]) as engine,
+        engine.session() as one,
+        engine.session() as other,
+    ):
+        await one.ready_cookies()
+        await other.ready_cookies()
+        assert sum(told.metric("chatlease.sessions.open").values()) == 2
+        told.tracers.add_span_processor(Rude())
+        with capture_trace(engine) as trace:
+            await one.create_chat()
+        assert "hook.dropped" in trace.names()
+        assert set(told.metric("chatlease.sessions.open").values()) == {0}
+        assert len(told.spans("chatlease.session")) == 2
+
+
 async def test_providers_that_are_shut_down_disturb_nobody(clock: ManualClock, told: Telemetry) -> None:
     async with Engine(FakeService(clock=clock), clock=clock, hooks=[told.hook]) as engine:
         with capture_trace(engine) as trace:

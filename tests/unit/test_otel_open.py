@@ -39,11 +39,23 @@ async def test_no_more_sessions_are_held_than_the_limit(clock: ManualClock) -> N
     assert len(told.hook._sessions) == 0
 
 
-async def test_a_session_that_its_user_dropped_is_ended_with_its_engine(clock: ManualClock, told: Telemetry) -> None:
+async def test_a_session_that_its_user_dropped_is_ended_at_once(clock: ManualClock, told: Telemetry) -> None:
     async with Engine(FakeService(clock=clock), clock=clock, hooks=[told.hook]) as engine:
         await engine.session(account="bob").ready_cookies()  # garbage at once, and there is nothing to give back
-        assert not told.spans("chatlease.session")
+        await clock.settle()
+        ended = attributes_of(told.span("chatlease.session"))
+        assert (ended["chatlease.state"], "chatlease.unfinished" in ended) == ("deleted", False)
+        assert len(told.hook._sessions) == 0
+
+
+async def test_a_session_whose_end_is_not_heard_of_is_ended_with_its_engine(
+    clock: ManualClock, told: Telemetry
+) -> None:
+    async with Engine(FakeService(clock=clock), clock=clock, hooks=[told.hook]) as engine:
+        keys = {"engine": engine.tracer.engine, "service": "fake", "session": "one", "model": "m"}
+        engine.tracer.emit("session.opened", keys)
         await clock.advance(7.0)
+        assert not told.spans("chatlease.session")
     assert attributes_of(told.span("chatlease.session"))["chatlease.unfinished"] is True
     assert len(told.hook._sessions) == 0
 

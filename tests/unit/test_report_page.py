@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from chatlease import _report
+from chatlease._cli._trace_text import plain
 from chatlease._lifecycle import FINAL, TABLE, WITH_CHAT
 from chatlease._report._page import SCRIPTS, embedded
 from chatlease._report._phases import FIRST_TOKEN, GIVING_BACK, LEFT, ORDER, TURN
@@ -97,6 +98,18 @@ def test_a_text_from_outside_can_end_neither_the_script_nor_a_line(text: str) ->
     found = embedded({"text": text, text: 1})
     assert not re.search("[<>&\u2028\u2029]", found)
     assert json.loads(found) == {"text": text, text: 1}
+
+
+TURNING = [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C]
+
+
+@pytest.mark.parametrize("code", TURNING, ids=hex)
+def test_no_text_from_outside_turns_the_direction_of_the_others(code: int, tmp_path: Path) -> None:
+    """As on a terminal, where it is a question mark too."""
+    turning = f"a{chr(code)}b"
+    assert json.loads(embedded({"text": turning})) == {"text": "a?b"} == {"text": plain(turning)}
+    path = write(tmp_path / turning, Tale(account=turning).whole())
+    assert chr(code) not in _report.page(_report.read([path]))
 
 
 def test_the_page_of_hostile_texts_has_the_markup_of_any_other(page: str, tmp_path: Path) -> None:

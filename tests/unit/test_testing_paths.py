@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import EllipsisType
+from typing import Any
 
 import pytest
 
@@ -160,6 +162,38 @@ async def test_a_trace_file_is_as_good_as_a_trace(service: FakeService, clock: M
     assert set(told) <= set(captured.names())
 
 
+LINE = b'{"v":1,"at":1.0,"event":"session.opened","session":"s"}\n'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(LINE.replace(b'"s"', b"[" * 20_000 + b"]" * 20_000), id="deep"),
+        pytest.param(LINE.replace(b'"v":1', b'"v":2'), id="newer"),
+        pytest.param(LINE.replace(b'"v":1', b'"v":"1"'), id="no version"),
+        pytest.param(LINE.replace(b"1.0", b"1" * 400), id="no time"),
+    ],
+)
+def test_a_line_that_cannot_be_read_or_is_newer_is_passed_over(line: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    path.write_bytes(LINE + line + LINE)
+    assert read_trace(path).names() == ["session.opened"] * 2
+
+
+def test_a_gzipped_trace_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl.1.gz"
+    path.write_bytes(gzip.compress(LINE * 3))
+    assert read_trace(path).sessions() == ["s"]
+    assert len(read_trace(path)) == 3
+    path.write_bytes(gzip.compress(LINE) + b"no gzip")
+    assert read_trace(path).names() == ["session.opened"]
+
+
+def test_a_trace_that_is_not_there_is_no_empty_one(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_trace(tmp_path / "trace.jsonl")
+
+
 # -- what is said -----------------------------------------------------------------------------------------------------
 
 
@@ -175,6 +209,34 @@ async def test_a_trace_file_is_as_good_as_a_trace(service: FakeService, clock: M
 def test_a_state_that_there_is_not_is_a_mistake_of_the_test(trace: CapturedTrace, name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message.replace("?", r"\?")):
         assert_path(trace, ..., name)
+
+
+@pytest.mark.parametrize("state", [5, None, ["deleted"]], ids=repr)
+def test_what_cannot_be_a_state_is_named(trace: CapturedTrace, state: Any) -> None:
+    with pytest.raises(TypeError) as caught:
+        assert_path(trace, ..., state)
+    assert str(caught.value) == f"a state is a State, its spelling in traces, or ...; {state!r} is none"
+
+
+@pytest.mark.parametrize(
+    ("event", "keys", "message"),
+    [
+        ("completed", {"session": "s", "trigger": "go"}, "its 'dest' is None"),
+        ("completed", {"session": "s", "dest": "deleted"}, "its 'trigger' is None"),
+        ("failed", {"session": "s"}, "its 'trigger' is None"),
+        ("completed", {"session": ["s"], "trigger": "go", "dest": "deleted"}, r"its 'session' is \['s'\]"),
+    ],
+)
+def test_an_event_that_cannot_be_one_is_named(event: str, keys: dict[str, Any], message: str) -> None:
+    trace = [TraceEvent(f"session.transition.{event}", 7.0, keys)]
+    with pytest.raises(ValueError, match=f"session.transition.{event} at 7 is no event of a session: {message}"):
+        assert_path(trace, ..., "deleted")
+
+
+def test_a_time_that_is_none_is_no_reason_to_fail() -> None:
+    trace = walked("deleted")
+    trace[-1].keys["elapsed_s"] = None
+    assert_path(trace, "deleted")
 
 
 def test_no_state_at_all_is_a_mistake_of_the_test(trace: CapturedTrace) -> None:

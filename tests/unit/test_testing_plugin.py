@@ -90,6 +90,43 @@ def test_a_chat_that_no_ledger_knows_of_is_left_whatever_the_test_says(pytester:
     result.stdout.fnmatch_lines(["1 chat left at the service, and no ledger knows of it:", "    chat-1"])
 
 
+ENTERED = """
+import asyncio
+import pytest
+
+{marker}
+async def test_it(chatlease_engine):
+    engine = await chatlease_engine.__aenter__()
+"""
+
+
+@pytest.mark.parametrize(
+    ("marker", "options"),
+    [("", AUTO), ("@pytest.mark.asyncio", ("-o", "asyncio_mode=strict", *AUTO[2:]))],
+    ids=["auto", "strict"],
+)
+def test_an_engine_that_is_never_closed_is_found(
+    pytester: pytest.Pytester, marker: str, options: tuple[str, ...]
+) -> None:
+    pytester.makepyfile(ENTERED.format(marker=marker))
+    result = pytester.runpytest_subprocess(*STRICT, *options)
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["the engine was entered and never closed: *"])
+
+
+def test_an_engine_that_is_never_entered_is_none_that_is_left(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(chatlease_engine):\n    pass\n")
+    pytester.runpytest_subprocess(*STRICT, *NO_ASYNCIO).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("said", ["swept_latr=True", "True", "swept_later='no'"])
+def test_a_marker_that_says_what_nobody_knows_is_refused(pytester: pytest.Pytester, said: str) -> None:
+    pytester.makepyfile(f"import pytest\n\n@pytest.mark.chatlease({said})\ndef test_it():\n    pass\n")
+    result = pytester.runpytest_subprocess(*STRICT, *NO_ASYNCIO)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([f"@pytest.mark.chatlease({said}) is not understood; it takes swept_later=*"])
+
+
 def test_the_service_can_be_another_one(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """

@@ -9,6 +9,7 @@ import json
 import os
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, cast
 
@@ -57,7 +58,12 @@ BROKEN = {
     "a session that is a number": b'{"v":1,"at":1,"event":"session.opened","session":7}',
     "a status that is a text": b'{"v":1,"at":1,"event":"x","http_status":"200"}',
     "a status beyond all numbers": b'{"v":1,"at":1,"event":"x","http_status":%s}' % (b"9" * 30),
-    "a text that is too long": b'{"v":1,"at":1,"event":"x","session":"%s"}' % (b"s" * 5000),
+    "a negative duration": b'{"v":1,"at":1,"event":"x","elapsed_s":-0.5}',
+    "a negative wait": b'{"v":1,"at":1,"event":"x","waited_s":-0.5}',
+    "a negative queue": b'{"v":1,"at":1,"event":"x","queued_s":-0.5}',
+    "a negative count": b'{"v":1,"at":1,"event":"x","token_count":-1}',
+    "a negative number of tries": b'{"v":1,"at":1,"event":"x","attempts":-1}',
+    "a long text and a wrong one": b'{"v":1,"at":"now","event":"x","model":"%s"}' % (b"m" * 5000),
     "a line that is too long": b'{"v":1,"at":1,"event":"x","more":"%s"}' % (b"s" * LONGEST),
     "very deep": b'{"v":1,"at":1,"event":"x","deep":' + b"[" * 50_000,
     "very deep text": b"[" * 50_000,
@@ -72,6 +78,20 @@ def test_a_bad_line_is_counted_and_passed_over(bad: bytes, last: bool, tmp_path:
     found, lines = read(path)
     assert found == ["s"] * (1 if last else 2)
     assert sums(lines) == (len(found), 1, 0)
+
+
+def test_a_time_before_the_epoch_is_no_fault() -> None:
+    counts = Counts()
+    assert [line.at for line in counts.decoded([b'{"v":1,"at":-5.5,"event":"x"}'])] == [-5.5]
+    assert sums(counts) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("key", ["model", "account", "session", "event"])
+def test_a_long_text_is_cut_and_its_line_read(key: str) -> None:
+    counts = Counts()
+    (line,) = counts.decoded([json.dumps({"v": 1, "at": 1, "event": "x", key: "ä" * 1001, "pid": 7}).encode()])
+    assert (getattr(line, key), line.pid, line.at) == ("ä" * 1000, 7, 1.0)
+    assert sums(counts) == (1, 0, 0)
 
 
 def test_a_line_that_another_process_began_in_is_not_lost(tmp_path: Path) -> None:
@@ -153,6 +173,26 @@ def test_rotated_files_may_be_packed(tmp_path: Path) -> None:
     (tmp_path / "t.2").unlink()
     assert read(newest)[0] == ["t.2", "t.1", "t"]
     assert read(tmp_path / "t.2.gz")[0] == ["t.2"]
+
+
+def test_a_packed_file_is_known_by_its_first_bytes(tmp_path: Path) -> None:
+    newest = names(tmp_path, "t.1", "t")
+    for path in (newest, tmp_path / "t.1"):
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    found, lines = read(newest)
+    assert (found, sums(lines)) == (["t.1", "t"], (2, 0, 0))
+    (tmp_path / "empty").touch()
+    assert read(tmp_path / "empty")[0] == []
+
+
+def test_of_a_pipe_no_byte_is_lost(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    keep = os.open(tmp_path / "pipe", os.O_RDWR | os.O_NONBLOCK)
+    with ExitStack() as stack:
+        [[file]] = files.opened([[tmp_path / "pipe"]], stack)
+        os.write(keep, GOOD)
+        os.close(keep)
+        assert list(raw_lines(file)) == [GOOD.rstrip()]
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {

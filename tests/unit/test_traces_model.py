@@ -229,7 +229,8 @@ def test_steps_that_are_missing_leave_a_stay_without_an_end() -> None:
 
 
 def test_a_clock_that_goes_backwards_makes_no_negative_time() -> None:
-    told = Tale().open().steps(last="create_chat").step("send_prompt", "chat-created", "prompt-sent", after=-500.0)
+    told = Tale().open().steps(last="create_chat")
+    told.step("send_prompt", "chat-created", "prompt-sent", after=-500.0, elapsed_s=0.25)
     session = Gathered(told.step("delete_chat", "prompt-sent", "deleted").close().lines).one
     assert [stay.seconds for stay in session.stays()] == [
         0.125,

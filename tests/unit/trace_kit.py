@@ -69,7 +69,8 @@ class Tale:
         return self.say("session.transition.failed", after=after, trigger=trigger, source=source, **told)
 
     def close(self, state: str = "deleted") -> Tale:
-        return self.say("session.closed", after=0.0, state=state, elapsed_s=self.at - self.lines[0]["at"])
+        lived = max(0.0, self.at - self.lines[0]["at"])
+        return self.say("session.closed", after=0.0, state=state, elapsed_s=lived)
 
     def whole(self) -> Tale:
         """Add a whole session in which nothing goes wrong."""

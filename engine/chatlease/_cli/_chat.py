@@ -176,7 +176,13 @@ def _trace_hooks(path: Path | None) -> Generator[list[Hook]]:
     if path is None:
         yield []
         return
-    file = TraceFile(path)
+    try:
+        file = TraceFile(path)
+    except OSError as error:
+        raise UsageError(
+            f"the trace file {path} cannot be opened ({error.strerror or type(error).__name__})",
+            hint="Name a file in a folder that is there, and that you may write to.",
+        ) from error
     try:
         yield [file]
     finally:

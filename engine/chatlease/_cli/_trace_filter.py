@@ -8,17 +8,22 @@ Rules that live here:
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import get_args
 
 from chatlease._clock import Clock
-from chatlease._traces import SessionTrace
+from chatlease._lifecycle import State
+from chatlease._traces import UNKNOWN, SessionTrace, Status
 from chatlease.errors import UsageError
 
 _AGO = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?) ?(?P<unit>s|min|m|h|d)")
+_STATES = tuple(dict.fromkeys((*(each.value for each in State), UNKNOWN, *get_args(Status))))
 _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -44,6 +49,19 @@ class Filter:
     slow: float | None = None
     leaked: bool = False
     since: float | None = None
+
+    def __post_init__(self) -> None:
+        """
+        Refuse what no session can be.
+
+        Raises:
+            UsageError: ``slow`` is no duration, or there is no such state.
+        """
+        if self.slow is not None and not 0 <= self.slow < math.inf:
+            raise UsageError(f"--slow is a number of seconds, 0 or more, not {self.slow:g}")
+        state = _matcher(self.state)
+        if state is not None and not any(state(word) for word in _STATES):
+            raise UsageError(f"there is no state {self.state!r}", hint=_near(self.state or ""))
 
     def test(self) -> Callable[[SessionTrace], bool]:
         """Return what says whether a session is shown; it asks only what was given."""
@@ -74,6 +92,11 @@ def last_heard(session: SessionTrace) -> float:
     return session.last_at if session.swept is None else max(session.last_at, session.swept.at)
 
 
+def _near(state: str) -> str:
+    near = difflib.get_close_matches(state.lower(), _STATES)
+    return f"Did you mean {' or '.join(near)}?" if near else f"There are {', '.join(_STATES)}."
+
+
 def _matcher(pattern: str | None) -> Callable[[str], bool] | None:
     if pattern is None:
         return None
@@ -94,9 +117,13 @@ def moment_of(when: str | None, clock: Clock) -> float | None:
     if ago is not None:
         return clock.wall() - float(ago["number"]) * _SECONDS[ago["unit"]]
     try:
-        return datetime.fromisoformat(when).astimezone().timestamp()
-    except (ValueError, OverflowError, OSError):
-        pass
-    raise UsageError(
-        f"{when!r} is no time", hint="Write 90s, 15min, 2h or 3d for so long ago, or 2026-01-31T12:00 (add Z for UTC)."
-    )
+        moment = datetime.fromisoformat(when)
+    except ValueError:
+        raise UsageError(
+            f"{when!r} is no time",
+            hint="Write 90s, 15min, 2h or 3d for so long ago, or 2026-01-31T12:00 (add Z for UTC).",
+        ) from None
+    try:
+        return moment.astimezone().timestamp()
+    except (ValueError, OverflowError, OSError):  # at the ends of the calendar, where no local clock tells the time
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

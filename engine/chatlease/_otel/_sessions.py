@@ -11,6 +11,7 @@ Rules that live here:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import TypeAlias
 
 from opentelemetry.trace import Tracer
@@ -88,9 +89,10 @@ class Sessions:
             yield session.keys["service"], session.state
 
     def drop_all(self) -> None:
-        """Close every span that is open, at the time of the last event."""
+        """Close every span that is open, at the time of the last event; one that cannot be closed holds up no other."""
         for name in tuple(self._open):
-            self._drop(name)
+            with suppress(Exception):  # a span processor's own
+                self._drop(name)
 
     # -- sessions -----------------------------------------------------------------------------------------------------
 

@@ -23,13 +23,15 @@ def write(destination: Path, document: Document) -> None:
     Write the page of a document.
 
     Args:
-        destination: The page; replaced as a whole when it exists, with mode 0600, as the traces have.
+        destination: The page; replaced as a whole when it exists, with mode 0600, as the traces have. Of a symbolic
+            link, what it points to is replaced.
         document: What `read` made of trace files.
 
     Raises:
         OSError: The page cannot be written.
     """
     text = page(document)
+    destination = Path(os.path.realpath(destination))
     handle, name = tempfile.mkstemp(prefix=f".{destination.name}.", dir=destination.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:

@@ -4,6 +4,8 @@ Rules that live here:
 
 * The page's policy lets nothing be loaded, and nothing run but the one script and the one style that stand in it, by
   their hashes. No string can become markup (trusted types): text from outside is only ever text.
+* Characters that turn the direction of what is written around them are shown as ``?``, as on a terminal: a name must
+  not make another one look different.
 * The document stands in the page as JSON in which nothing can end a script element, or a line of JavaScript.
 """
 
@@ -26,6 +28,7 @@ SCRIPTS = ("text", "trace", "filter", "shares", "overview", "timeline", "lifecyc
 
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _UNSAFE = re.compile("[<>&\u2028\u2029]")
+_TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _MARK = re.compile(r"@(policy|title|style|lifecycle|document|script)@")
 
 
@@ -34,7 +37,7 @@ def page(document: Document) -> str:
     style, script = _part("report.css"), _script()
     parts = {
         "policy": _policy(script, style),
-        "title": escape(_title(document.files)),
+        "title": escape(_straight(_title(document.files))),
         "style": style,
         "lifecycle": svg(),
         "document": embedded(document),
@@ -45,7 +48,11 @@ def page(document: Document) -> str:
 
 def embedded(value: object) -> str:
     """Return a value as JSON that may stand in a script element, whatever texts are in it."""
-    return _UNSAFE.sub(lambda found: _ESCAPES[found[0]], msgspec.json.encode(value).decode())
+    return _UNSAFE.sub(lambda found: _ESCAPES[found[0]], _straight(msgspec.json.encode(value).decode()))
+
+
+def _straight(text: str) -> str:
+    return _TURNING.sub("?", text)
 
 
 def _script() -> str:

@@ -13,7 +13,7 @@
 The way of a session is drawn from these alone; nothing here knows an engine that runs.
 """
 
-from ._files import STDIN, rotated
+from ._files import STDIN, identity, rotated
 from ._follow import Follower
 from ._gatherer import HELD, QUIET_S, Gatherer
 from ._lines import Counts, Line, Lines, read_lines
@@ -53,6 +53,7 @@ __all__ = [
     "Stay",
     "StepTrace",
     "SweepTrace",
+    "identity",
     "read_lines",
     "rotated",
 ]

@@ -17,6 +17,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from io import FileIO
 from pathlib import Path
 from typing import IO, TypeAlias
 
@@ -32,6 +33,8 @@ Identity: TypeAlias = tuple[int, int]
 """Device and inode."""
 
 _CHUNK = 1 << 17
+_PACKED = b"\x1f\x8b"
+"""What a gzip file begins with; no line of a trace does."""
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 """What a damaged gzip file raises."""
 
@@ -109,7 +112,20 @@ def _opened(path: Path, stack: ExitStack) -> Source:
         return sys.stdin.buffer
     if path.suffix == ".gz":
         return stack.enter_context(gzip.open(path))
-    return stack.enter_context(path.open("rb", buffering=0))
+    file = path.open("rb", buffering=0)
+    if not _is_packed(file):
+        return stack.enter_context(file)
+    file.close()
+    return stack.enter_context(gzip.open(path))
+
+
+def _is_packed(file: FileIO) -> bool:
+    """Say whether a file is gzipped, whatever its name is; of a pipe nothing is taken to find out."""
+    if not file.seekable():
+        return False
+    begin = file.read(len(_PACKED))
+    file.seek(0)
+    return begin == _PACKED
 
 
 def raw_lines(file: Source) -> Iterator[bytes | None]:

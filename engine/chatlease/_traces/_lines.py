@@ -5,8 +5,8 @@ Rules that live here:
 * A line that is cut, damaged, too long, or no trace line at all is *broken*: counted and passed over. Where a process
   was cut in the middle of a line and another one went on behind it, the other one's line is still read.
 * A line of a later version of the format is *newer*: counted and passed over.
-* Keys and events that are not known are nothing to complain about. Texts and numbers are bounded, so that no line costs
-  much and every one can be shown.
+* Keys and events that are not known are nothing to complain about. Numbers are bounded, and texts are cut, so that no
+  line costs much and every one can be shown. Durations and counts are not negative.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
@@ -28,9 +28,11 @@ from ._files import LONGEST, STDIN, Source, opened, raw_lines, rotated
 _MERGED = 256
 """So many sets of files are read side by side, in the order of time; more of them, one after the other."""
 
-Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=1000)]
-Number: TypeAlias = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
-Count: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
+_LONGEST_TEXT = 1000
+Text: TypeAlias = Annotated[str, msgspec.Meta(max_length=_LONGEST_TEXT)]
+Time: TypeAlias = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class Line(msgspec.Struct, frozen=True, gc=False):
@@ -41,7 +43,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     """
 
     v: Count
-    at: Number
+    at: Time
     event: Text
     engine: Text = ""
     session: Text | None = None
@@ -53,9 +55,9 @@ class Line(msgspec.Struct, frozen=True, gc=False):
     source: Text | None = None
     dest: Text | None = None
     state: Text | None = None
-    elapsed_s: Number | None = None
-    waited_s: Number | None = None
-    queued_s: Number | None = None
+    elapsed_s: Seconds | None = None
+    waited_s: Seconds | None = None
+    queued_s: Seconds | None = None
     http_status: Count | None = None
     error: Text | None = None
     error_code: Text | None = None
@@ -75,6 +77,7 @@ class _Version(msgspec.Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(Line).decode
+_decode_keys = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_version = msgspec.json.Decoder(_Version).decode
 _BROKEN = (ValueError, RecursionError)
 """What decoding raises: msgspec's errors and UnicodeDecodeError are ValueErrors."""
@@ -109,7 +112,7 @@ class Counts:
             self.broken += 1
             return None
         try:
-            line = _decode(raw)
+            line = _decoded(raw)
         except _BROKEN:
             return self._damaged(raw)
         if line.v > SCHEMA_VERSION:
@@ -128,6 +131,22 @@ class Counts:
         self.broken += 1
         begin = raw.rfind(_BEGIN, 1)
         return self.line(raw[begin:]) if begin > 0 else None
+
+
+def _decoded(raw: bytes) -> Line:
+    try:
+        return _decode(raw)
+    except msgspec.ValidationError:
+        return _with_texts_cut(raw)
+
+
+def _with_texts_cut(raw: bytes) -> Line:
+    """Decode a line that is as it should be but for the length of its texts: a model's name may be of any."""
+    keys = _decode_keys(raw)
+    if not any(isinstance(value, str) and len(value) > _LONGEST_TEXT for value in keys.values()):
+        raise ValueError
+    cut = {name: value[:_LONGEST_TEXT] if isinstance(value, str) else value for name, value in keys.items()}
+    return msgspec.convert(cut, Line)
 
 
 def _is_newer(raw: bytes) -> bool:

@@ -111,6 +111,11 @@ class ManualClock:
         self._idleness: _Idleness | None = None
         self._holds = 0
 
+    @property
+    def autojump(self) -> bool:
+        """Whether it jumps by itself."""
+        return self._autojump
+
     def now(self) -> float:
         """Return the time in seconds."""
         return self._now

@@ -50,7 +50,9 @@ def assert_path(trace: Traced, *states: Expected, session: Session | str | None 
     Raises:
         AssertionError: It took another path. The text shows both side by side, with the step that led to each state,
             its status and time, and the steps that failed in between; ``>`` marks the first difference.
-        ValueError: There is no such state, or it is not said which of several sessions is meant.
+        TypeError: What should be a state is neither a `State` nor a text nor ``...``.
+        ValueError: There is no such state, it is not said which of several sessions is meant, or an event of a session
+            is none: a key that says what happened is missing, or is no text.
     """
     expected = [_spelled(state) for state in states]
     if not expected:
@@ -62,10 +64,12 @@ def assert_path(trace: Traced, *states: Expected, session: Session | str | None 
         raise AssertionError(_told(log, taken, rows))
 
 
-def _spelled(state: Expected) -> str:
+def _spelled(state: object) -> str:
     if isinstance(state, EllipsisType):
         return _ANY
     name = state.value if isinstance(state, State) else state
+    if not isinstance(name, str):
+        raise TypeError(f"a state is a State, its spelling in traces, or ...; {name!r} is none")
     if name in _NAMES:
         return name
     near = difflib.get_close_matches(name.lower().replace("_", "-"), _NAMES, n=2)
@@ -98,17 +102,27 @@ class _Log:
         keys = event.keys
         if event.event == "session.transition.completed":
             status = keys.get("http_status", "")
-            self.reached.append(_Reached(keys["dest"], f"{keys['trigger']:<16} {status!s:>3} {_time(keys)}"))
+            dest, trigger = _text(event, "dest"), _text(event, "trigger")
+            self.reached.append(_Reached(dest, f"{trigger:<16} {status!s:>3} {_time(keys)}"))
         elif event.event == "session.transition.failed":
             code = f" ({keys['error_code']})" if keys.get("error_code") else ""
             status = f", HTTP {keys['http_status']}" if keys.get("http_status") else ""
             why = f"{keys.get('error', 'an error')}{code}{status}"
-            self.reached[-1].failed.append(f"{keys['trigger']} failed after {_time(keys).strip()}: {why}")
+            self.reached[-1].failed.append(f"{_text(event, 'trigger')} failed after {_time(keys).strip()}: {why}")
         self.closed = self.closed or event.event == "session.closed"
 
 
+def _text(event: TraceEvent, key: str) -> str:
+    """Return what an event cannot do without: a test must not pass because a step of it could not be read."""
+    found: object = event.keys.get(key)
+    if not isinstance(found, str):
+        raise ValueError(f"{event.event} at {event.at:g} is no event of a session: its {key!r} is {found!r}")  # noqa: TRY004  (of the data, not of the call)
+    return found
+
+
 def _time(keys: dict[str, object]) -> str:
-    seconds = float(str(keys.get("elapsed_s", 0.0)))
+    told = keys.get("elapsed_s")
+    seconds = told if isinstance(told, int | float) else 0.0
     return f"{seconds * 1000:8.1f} ms" if seconds < 1 else f"{seconds:8.3f} s"
 
 
@@ -116,8 +130,8 @@ def _logs(trace: Traced) -> dict[str, _Log]:
     events = read_trace(trace) if isinstance(trace, (str, os.PathLike)) else trace
     logs: dict[str, _Log] = {}
     for event in events:
-        name = event.keys.get("session")
-        if name is not None and event.event.startswith("session."):
+        if event.event.startswith("session.") and event.keys.get("session") is not None:
+            name = _text(event, "session")
             logs.setdefault(name, _Log(name)).note(event)
     return logs
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from chatlease import Engine, State, TraceEvent
+from chatlease._trace_events import SCHEMA_VERSION
+from chatlease._traces._files import opened, raw_lines
 
 __all__ = ["CapturedTrace", "capture_trace", "read_trace"]
 
@@ -59,13 +61,25 @@ def capture_trace(engine: Engine) -> Generator[CapturedTrace]:
 
 
 def read_trace(path: str | os.PathLike[str]) -> CapturedTrace:
-    """Return the events of a trace file (`chatlease.TraceFile`); lines that are none, or cut, are passed over."""
-    captured = CapturedTrace()
-    with Path(path).open("rb") as lines:
-        for line in lines:
-            try:
-                keys = _LINE.decode(line)
-                captured.append(TraceEvent(str(keys.pop("event")), float(keys.pop("at")), keys))
-            except (msgspec.DecodeError, KeyError, TypeError, ValueError):
-                continue
-    return captured
+    """
+    Return the events of a trace file (`chatlease.TraceFile`), gzipped if its name ends in ``.gz``.
+
+    Lines that are none, or cut, or of a later version of the format are passed over.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with ExitStack() as stack:
+        [[file]] = opened([[Path(path).absolute()]], stack)
+        found = [_event(line) for line in raw_lines(file) if line is not None]
+    return CapturedTrace(event for event in found if event is not None)
+
+
+def _event(line: bytes) -> TraceEvent | None:
+    try:
+        keys = _LINE.decode(line)
+        if keys.get("v", SCHEMA_VERSION) > SCHEMA_VERSION:
+            return None
+        return TraceEvent(str(keys.pop("event")), float(keys.pop("at")), keys)
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):  # msgspec's errors are ValueErrors
+        return None

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from chatlease import Deadlines
 from chatlease.adapter import Adapter, Credential
 from chatlease.testing.conformance import ContractBroken
 from chatlease.testing.manual_clock import ManualClock
 
-from ._moves import path_of
+from ._closing import LAW, came_to_its_end, too_long
+from ._moves import ACLOSE, path_of
 from ._play import Scene
 from ._report import Exploration, Violation
 from ._walk import Walk
@@ -19,6 +22,7 @@ __all__ = ["Exploration", "Violation", "explore"]
 
 _IDLE_PASSES = 10
 """Whatever is real holds the clock."""
+_exploring: ContextVar[bool] = ContextVar("_exploring", default=False)
 
 
 async def explore(
@@ -66,11 +70,14 @@ async def explore(
         model: As for `Engine.session`.
         prompt: Sent in every turn; a text that the service answers soon.
         deadlines: Of the sessions, by the clock; those of an engine by default.
-        clock: One that jumps by itself, which the service waits by, too; without it, one of its own.
-        faults: Names of those that shall happen; all by default.
+        clock: One that jumps by itself (``autojump=True``), which the service waits by, too; without it, one of its
+            own.
+        faults: Names of those that shall happen; all by default. `tests/README.md` has a table of them. With fewer the
+            report is not ``complete``.
         only: A path, or some, as a report prints them, to be played alone.
         most: Paths that are played at most.
-        patience_s: Real seconds for one call of the adapter, before the engine's deadline is let pass.
+        patience_s: Real seconds for one call of the adapter, before the engine's deadline is let pass; and for a close
+            of it, before that is given up.
         raises: Raise when a law is broken; else the report just says so.
 
     Returns:
@@ -79,8 +86,12 @@ async def explore(
     Raises:
         ContractBroken: A law is broken. Its text is the report: each breach with its shortest path, how to play that
             again, and its trace.
-        ValueError: There is no such fault, or a path of ``only`` is none.
+        ValueError: There is no such fault, a path of ``only`` is none, or the clock does not jump by itself.
     """
+    if clock is not None and not getattr(clock, "autojump", False):
+        raise ValueError(
+            "nobody moves this clock while explore() walks: give clock=ManualClock(autojump=True), or none"
+        )
     adapter = make()
     scene = Scene(
         make=make,
@@ -94,27 +105,45 @@ async def explore(
         clock=clock or ManualClock(autojump=True, idle_passes=_IDLE_PASSES),
         patience_s=patience_s,
     )
-    log = logging.getLogger("chatlease")
-    was_silent, log.disabled = log.disabled, True
-    try:
+    with _unlogged():
         report = await _walked(scene, adapter, faults, only, most)
-    finally:
-        log.disabled = was_silent
-        await adapter.aclose()
     if raises and report.violations:
         raise ContractBroken(f"\n{report}")
     return report
 
 
+@contextmanager
+def _unlogged() -> Generator[None]:
+    """Log nothing of this exploration; what others do meanwhile is logged, and other explorations are left alone."""
+
+    def is_of_others(_record: logging.LogRecord) -> bool:
+        return not _exploring.get()
+
+    log, before = logging.getLogger("chatlease"), _exploring.set(True)
+    log.addFilter(is_of_others)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_of_others)
+        _exploring.reset(before)
+
+
 async def _walked(
     scene: Scene, adapter: Adapter, faults: Sequence[str] | None, only: str | Sequence[str] | None, most: int
 ) -> Exploration:
-    walk = Walk(scene, adapter.capabilities.deletion_during_run == "harmful", _chosen(scene, faults), most)
-    if only is None:
-        await walk.everything()
-    else:
-        await walk.these([path_of(each, scene.faults) for each in ([only] if isinstance(only, str) else only)])
-    return walk.report(adapter.service, _witness(scene, adapter), complete=only is None)
+    try:
+        chosen = _chosen(scene, faults)
+        walk = Walk(scene, adapter.capabilities.deletion_during_run == "harmful", chosen, most)
+        if only is None:
+            await walk.everything()
+        else:
+            await walk.these([path_of(each, scene.faults) for each in ([only] if isinstance(only, str) else only)])
+    finally:
+        ended = await came_to_its_end(adapter, scene.patience_s)
+    if not ended:
+        walk.add(LAW, too_long(scene.patience_s), ACLOSE)
+    complete = ended and only is None and len(chosen) == len(scene.faults)
+    return walk.report(adapter.service, _witness(scene, adapter), complete=complete)
 
 
 def _chosen(scene: Scene, faults: Sequence[str] | None) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from chatlease.events import Reading, RunStatus
 from chatlease.testing.manual_clock import ManualClock
 
 from ._calls import Calls
+from ._closing import came_to_its_end, too_long
 from ._stream import BetweenStream
 
 __all__ = ["ACCOUNT", "Between"]
@@ -35,6 +36,7 @@ class Between:
         credential: What it logs in with; ``None`` to ask its own ``ready_cookies``.
         calls: How it is called.
         clock: Held while it is closed.
+        patience_s: Real seconds that a close may take.
 
     Attributes:
         adapter: The other one.
@@ -43,9 +45,12 @@ class Between:
         runs: The run by the prompt that it answers, of those that were queued.
         deleted: Chats whose deletion was confirmed.
         streams: Every stream that was opened.
+        endless: It was closed, and that came to no end.
     """
 
-    def __init__(self, adapter: Adapter, credential: Credential | None, calls: Calls, clock: ManualClock) -> None:
+    def __init__(
+        self, adapter: Adapter, credential: Credential | None, calls: Calls, clock: ManualClock, patience_s: float
+    ) -> None:
         self.adapter = adapter
         self.service, self.origin, self.model = adapter.service, adapter.origin, adapter.model
         self.made: dict[str, str] = {}
@@ -55,6 +60,8 @@ class Between:
         self.streams: list[BetweenStream] = []
         self._calls = calls
         self._clock = clock
+        self._patience_s = patience_s
+        self.endless = False
         self._real = credential
         self._logins = 0
 
@@ -177,10 +184,12 @@ class Between:
         return await self._through("models", call, self.adapter.models)
 
     async def aclose(self) -> None:
-        """Close the adapter, twice, for it may be."""
+        """Close the adapter, twice, for it may be; one that did not come to its end is not closed again."""
         with self._clock.hold():
-            await self.adapter.aclose()
-            await self.adapter.aclose()
+            for _ in range(2):
+                if not self.endless and not await came_to_its_end(self.adapter, self._patience_s):
+                    self.endless = True
+                    self._calls.wrong(too_long(self._patience_s))
 
     # -- a call -------------------------------------------------------------------------------------------------------
 

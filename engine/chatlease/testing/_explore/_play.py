@@ -89,7 +89,7 @@ class Played:
         harm: How often a deletion did harm.
         open_streams: Streams that were never closed.
         turn_held: The account's turn was not given back.
-        over: The session came to its end.
+        over: The session came to its end, and the adapter to its own.
         broken: The laws that were broken while it was played: (law, how).
     """
 
@@ -124,7 +124,7 @@ class _Player:
         self.played = Played(path)
         self.calls = Calls(scene.clock, scene.patience_s, self._note, scene.faults, scene.arms)
         self.calls.close = self.close_from_elsewhere
-        self.between = Between(scene.make(), scene.credential, self.calls, scene.clock)
+        self.between = Between(scene.make(), scene.credential, self.calls, scene.clock, scene.patience_s)
         self.account = f"explored-{number}"
         self.ledger = MemoryLedger(scene.clock)
         self.engine = Engine(
@@ -156,6 +156,7 @@ class _Player:
         finally:
             await self._tidy(before)
             await self.between.aclose()
+            self.played.over = self.played.over and not self.between.endless
 
     # -- the moves ----------------------------------------------------------------------------------------------------
 

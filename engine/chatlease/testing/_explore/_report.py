@@ -79,7 +79,8 @@ class Exploration:
         not_fired: Why the other rows of the table were not.
         violations: What is wrong; each once, with its shortest path.
         missed: Paths whose fault did not happen: the same moves made other calls than before.
-        complete: Everything was walked that was found; not so with ``only``, and at the limit of paths.
+        complete: Everything was walked that was found, with every fault; not so with ``only``, with ``faults`` that
+            leave some out, at the limit of paths, and when a session or an adapter came to no end.
         witness: How it was known what exists at the service.
     """
 
@@ -122,7 +123,7 @@ class Exploration:
         if self.missed:
             yield f"  {self.missed} faults did not happen: the same moves did not always make the same calls"
         if not self.complete:
-            yield "  not everything was walked (only=, most=, or a session that came to no end)"
+            yield "  not everything was walked (only=, faults=, most=, or something that came to no end)"
 
 
 def rows_not_fired(fired: Counter[tuple[Trigger, State]], *, harmful: bool) -> dict[tuple[Trigger, State], str]:
