@@ -643,7 +643,10 @@ class NoWatchdog(Protocol):
 class _ClaimingFromTheLiving(Statements):
     def claim(self, lease: Lease, now: float, accounts: Any, limit: int) -> list[Claim]:
         rows = self._rows("SELECT id FROM entries WHERE state IN ('intent', 'bound') AND next_try_at <= ?", (now,))
-        return [self._take(name, lease, now) for (name,) in rows[:limit]]
+        found = [name for (name,) in rows[:limit]]
+        for name in found:
+            self._db.execute("UPDATE entries SET holder = NULL WHERE id = ?", (name,))
+        return [claim for name in found for claim in self._take(name, lease, now)]
 
     def due(self, now: float) -> list[Account]:
         return [BOT]

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from chatlease import Engine, Session, SqliteLedger
-from chatlease._clock import SystemClock
 from chatlease._ledger import _connection
 from chatlease._ledger._connection import Db
+from chatlease._ledger._file_store import FileStore
 from chatlease._ledger._store import Store
 from chatlease.errors import LedgerUnavailable
 from chatlease.ledger import Account, Entry
@@ -33,7 +33,7 @@ class OwnHandle(SqliteLedger):
 
     async def open(self) -> None:
         if self._store is None:
-            self._store = Store(self.path.resolve(), self._terms, self._clock or SystemClock())
+            self._store = FileStore(self.path.resolve(), self._terms, self._clock)
             self._store.users = 1
             self._store.start()
         await super().open()

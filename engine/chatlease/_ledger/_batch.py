@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeAlias
 
 from chatlease.errors import LeaseLost
-from chatlease.ledger import Account, Entry, Hold, Lease
+from chatlease.ledger import Account, Claim, Entry, Hold, Lease
 
 from ._statements import Statements, key
 
@@ -72,6 +72,16 @@ def _apart(error: Exception) -> Exception:
     own = copy.copy(error)
     own.__cause__ = error.__cause__
     return own
+
+
+def given_back(claims: Sequence[Claim]) -> list[Handed]:
+    """Return the notes that leave claimed entries as they were to the next sweep."""
+    notes: list[Handed] = []
+    for claim in claims:
+        entry = claim.entry
+        changes = {"attempts": entry.attempts, "error_code": entry.error_code, "retry_in_s": 0.0}
+        notes.append((claim.hold, {**changes, "dead": entry.dead}, None))
+    return notes
 
 
 class Batch:

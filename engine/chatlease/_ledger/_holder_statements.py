@@ -36,8 +36,8 @@ class HolderStatements(Sql):
     def join(self, holder: str, now: float, *, lease: float, host: str, lock: str) -> None:
         """Make a holder live; one that is there already stays what it is."""
         self._db.execute(
-            "INSERT OR IGNORE INTO holders(id, state, lease_until, host, lock, started_at)"
-            " VALUES(?, 'live', ?, ?, ?, ?)",
+            "INSERT INTO holders(id, state, lease_until, host, lock, started_at)"
+            " VALUES(?, 'live', ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (holder, now + lease, host, lock, now),
         )
 
@@ -68,13 +68,14 @@ class HolderStatements(Sql):
 
     def bury(self, holder: str, now: float, lease_until: float | None = None) -> bool:
         """Declare a holder dead for ever; with ``lease_until`` only if its lease is still that."""
-        return self._end(holder, "dead", now, lease_until)
+        same = f"SELECT 1 FROM holders WHERE id = ? AND state = 'live' AND lease_until = ?{self.FREE}"
+        if lease_until is not None and not self._rows(same, (holder, lease_until)):
+            return False
+        return self._end(holder, "dead", now)
 
-    def _end(self, holder: str, state: str, now: float, lease_until: float | None = None) -> bool:
+    def _end(self, holder: str, state: str, now: float) -> bool:
         changed = self._db.execute(
-            "UPDATE holders SET state = ?1, ended_at = ?2 WHERE id = ?3 AND state = 'live'"
-            " AND (?4 IS NULL OR lease_until = ?4)",
-            (state, now, holder, lease_until),
+            "UPDATE holders SET state = ?, ended_at = ? WHERE id = ? AND state = 'live'", (state, now, holder)
         )
         if changed.rowcount != 1:
             return False

@@ -92,6 +92,10 @@ class Places:
             self._accounts[entry] = account
             self._waiting.setdefault(account, {})[entry] = ticket
             place = self._places.get(account)
+            if place is not None and entry in place.users:  # a transaction is tried again
+                self._waits_no_more(account, entry)
+                statements.note_budgets({account: (place.began_at, place.used)})
+                return Turn(taken=True, last=runs is not None and place.used >= runs)
             if not free or (place is not None and (place.wanted or place.users)):
                 return Turn(taken=False)
             if place is None:

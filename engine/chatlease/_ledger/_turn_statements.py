@@ -1,4 +1,12 @@
-"""The protocol as SQL: an account's queue, and the budget of its runs."""
+"""
+The protocol as SQL: an account's queue, and the budget of its runs.
+
+Rules that live here:
+
+* Whoever stands in the queue is served in order; but a slot that somebody has is his, wherever he stands. (Where
+  transactions run side by side, an earlier place may be seen later.)
+* A turn is given by one transaction at a time for an account; where another one is at it, the answer is to ask again.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +34,11 @@ class TurnStatements(Sql):
         """Stand in the queue, and take the slot and one run of the budget when it is this entry's turn."""
         who = (account.service, account.origin, account.account)
         self._db.execute(
-            "INSERT OR IGNORE INTO turns(service, origin, account, entry, holder) VALUES(?, ?, ?, ?, ?)",
+            "INSERT INTO turns(service, origin, account, entry, holder) VALUES(?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (*who, entry, holder),
         )
+        if not self._alone(who):
+            return Turn(taken=False)
         if slots is not None and self._before(who, entry) >= slots:
             return Turn(taken=False)
         turn = Turn(taken=True) if runs is None else self._spend(who, now, runs, window_s)
@@ -36,11 +46,15 @@ class TurnStatements(Sql):
             self._db.execute("UPDATE turns SET taken = 1 WHERE entry = ?", (entry,))
         return turn
 
+    def _alone(self, who: tuple[str, str, str]) -> bool:  # noqa: ARG002  (see the server's)
+        """Keep other transactions from giving the account's turns until ours ends; False when one of them does."""
+        return True
+
     def _before(self, who: tuple[str, str, str], entry: str) -> int:
         ((number,),) = self._rows(
             f"SELECT count(*) FROM turns t JOIN holders h ON h.id = t.holder AND h.state = 'live' WHERE {SAME}"
-            " AND t.id < (SELECT id FROM turns WHERE entry = ?)",
-            (*who, entry),
+            " AND entry <> ? AND (taken = 1 OR t.id < (SELECT id FROM turns WHERE entry = ?))",
+            (*who, entry, entry),
         )
         return int(number)
 
@@ -63,8 +77,8 @@ class TurnStatements(Sql):
         """Note when each account's window began, and how many runs of it were used."""
         self._db.executemany(
             "INSERT INTO budgets(service, origin, account, began_at, used) VALUES(?, ?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET began_at = excluded.began_at, used = excluded.used",
-            [(each.service, each.origin, each.account, *spent) for each, spent in budgets.items()],
+            " ON CONFLICT(service, origin, account) DO UPDATE SET began_at = excluded.began_at, used = excluded.used",
+            [(each.service, each.origin, each.account, *spent) for each, spent in sorted(budgets.items())],
         )
 
     def end_turns(self, entries: Iterable[str]) -> None:
@@ -76,7 +90,7 @@ class TurnStatements(Sql):
         rows = self._rows(
             "SELECT entry FROM turns t WHERE holder = ? AND taken = 1 AND EXISTS(SELECT 1 FROM turns o JOIN holders h"
             " ON h.id = o.holder AND h.state = 'live' WHERE o.account = t.account AND o.origin = t.origin"
-            " AND o.service = t.service AND o.id > t.id AND o.holder <> t.holder)",
+            " AND o.service = t.service AND o.taken = 0 AND o.holder <> t.holder)",
             (holder,),
         )
         return [entry for (entry,) in rows]

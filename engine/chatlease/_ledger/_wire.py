@@ -1,0 +1,186 @@
+"""A connection to PostgreSQL, driven statement by statement from one thread.
+
+Rules that live here:
+
+* The driver is asyncio's; its event loop is the wire's own, and runs only while a statement does. So the statements of
+  the protocol are the same functions as on SQLite, and no engine's loop, nor the end of one, has a part in them.
+* Everything has to be done by one deadline, which is set before a batch: connecting, each statement, the commit. After
+  that, or after any failure of the connection, it is dropped, and the next batch makes another.
+* The same works behind a pooler that gives connections away by the transaction (PgBouncer): nothing is prepared by
+  name, nothing is set but for the transaction, nothing is listened to, no lock outlives it.
+* A loop's selector must not be shared with a forked child, as ``epoll`` would be: the child's exit would reach into it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import re
+import selectors
+from collections.abc import Awaitable, Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from ._address import Address
+from ._server_faults import Fault, fault_of
+
+_CLOSE_S = 1.0
+
+
+class Rows(list[Any]):
+    """
+    The rows of a statement.
+
+    Attributes:
+        rowcount: How many rows it changed, or returned.
+    """
+
+    def __init__(self, rows: Iterable[Any], rowcount: int | None = None) -> None:
+        super().__init__(rows)
+        self.rowcount = len(self) if rowcount is None else rowcount
+
+
+class Wire:
+    """
+    A connection, made when it is needed.
+
+    Args:
+        address: Of the server.
+        seconds: Within which everything is done that is done at once.
+    """
+
+    def __init__(self, address: Address, seconds: float) -> None:
+        self.seconds = seconds
+        self._address = address
+        self._driver: Any = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connection: Any = None
+        self._ends = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection, as far as we know."""
+        return self._connection is not None and not self._connection.is_closed()
+
+    @property
+    def has_time(self) -> bool:
+        """Whether the deadline is ahead."""
+        return self._loop is not None and self._loop.time() < self._ends
+
+    def set_deadline(self) -> None:
+        """Count the time from now."""
+        if self._loop is None:
+            self._loop = asyncio.SelectorEventLoop(_selector())
+        self._ends = self._loop.time() + self.seconds
+
+    def connect(self) -> None:
+        """
+        Connect to the server, to the one of several that can be written to.
+
+        Raises:
+            Fault: That cannot be done now.
+        """
+        self.drop()
+        if self._driver is None:
+            self._driver = importlib.import_module("asyncpg")
+        # Its own limit is for all hosts together, and a server that does not answer must leave some time.
+        self._connection = self._wait(
+            self._driver.connect(
+                self._address.dsn,
+                statement_cache_size=0,
+                target_session_attrs=None if "target_session_attrs=" in self._address.dsn else "read-write",
+                timeout=self.seconds,
+            )
+        )
+
+    def run(self, sql: str) -> str:
+        """Run statements without parameters, in one go; returns the last one's tag."""
+        return str(self._wait(self._connection.execute(sql)))
+
+    def execute(self, sql: str, parameters: Sequence[object] = (), /) -> Rows:
+        """See `_schema.Database`."""
+        text = numbered(sql)
+        if _is_read(text):
+            return Rows(map(tuple, self._wait(self._connection.fetch(text, *parameters))))
+        tag = str(self._wait(self._connection.execute(text, *parameters)))
+        number = tag.rpartition(" ")[2]
+        return Rows((), int(number) if number.isdigit() else 0)
+
+    def executemany(self, sql: str, parameters: Iterable[Sequence[object]], /) -> Rows:
+        """See `_schema.Database`; in one round trip, but for the preparation."""
+        rows = list(parameters)
+        if not rows:
+            return Rows(())
+        return Rows((), len(self._wait(self._connection.fetchmany(f"{numbered(sql)} RETURNING 1", rows))))
+
+    def drop(self) -> None:
+        """Let go of the connection without a word; whatever it was doing is undone by the server."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+            self._settle()
+
+    def close(self) -> None:
+        """Say goodbye; for ever."""
+        connection, self._connection = self._connection, None
+        if self._loop is None:
+            return
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                self._loop.run_until_complete(connection.close(timeout=_CLOSE_S))
+            connection.terminate()
+        self._settle()
+        self._loop.close()
+
+    def _wait(self, awaitable: Awaitable[Any]) -> Any:
+        assert self._loop is not None
+        try:
+            return self._loop.run_until_complete(_by(self._ends, awaitable))
+        except Exception as error:  # noqa: BLE001  (the driver's errors have no common root)
+            fault = fault_of(error)
+        raise fault
+
+    def _settle(self) -> None:
+        """End what the driver left to be done: its attempts to cancel a statement, the closing of a socket."""
+        assert self._loop is not None
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        self._loop.run_until_complete(_ended(tasks))
+
+
+async def _by(ends: float, awaitable: Awaitable[Any]) -> Any:
+    async with asyncio.timeout_at(ends):
+        return await awaitable
+
+
+async def _ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    await asyncio.sleep(0)
+    if tasks:
+        await asyncio.wait(list(tasks), timeout=_CLOSE_S)
+
+
+def _selector() -> selectors.BaseSelector:
+    return getattr(selectors, "PollSelector", selectors.SelectSelector)()
+
+
+@lru_cache(maxsize=256)
+def numbered(sql: str) -> str:
+    """Return a statement with PostgreSQL's marks for parameters instead of SQLite's."""
+    number = 0
+
+    def mark(found: re.Match[str]) -> str:
+        nonlocal number
+        number += 1
+        return f"${found[1] or number}"
+
+    return re.sub(r"\?(\d*)", mark, sql)
+
+
+@lru_cache(maxsize=256)
+def _is_read(sql: str) -> bool:
+    return sql.lstrip().startswith("SELECT") or " RETURNING " in sql
+
+
+__all__ = ["Fault", "Rows", "Wire", "numbered"]
