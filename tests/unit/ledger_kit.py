@@ -11,20 +11,23 @@ import textwrap
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
-from chatlease import Engine, Session, SqliteLedger
+from chatlease import Engine, PostgresLedger, Session, SqliteLedger
 from chatlease._ledger import _connection
 from chatlease._ledger._connection import Db
+from chatlease._ledger._file import LedgerFile
 from chatlease._ledger._file_store import FileStore
 from chatlease._ledger._store import Store
+from chatlease._ledger._stored import StoredLedger
 from chatlease.errors import LedgerUnavailable
 from chatlease.ledger import Account, Entry
 from chatlease.testing import FakeService
 
 ACCOUNT = Account("fake", "fake://1", "bot-7")
+L = TypeVar("L", bound=StoredLedger)
 _numbers = itertools.count(1)
 
 
@@ -39,8 +42,19 @@ class OwnHandle(SqliteLedger):
         await super().open()
 
 
+class OwnServerHandle(PostgresLedger):
+    """A ledger on a server with a connection, threads and a holder of its own, as another process would have."""
+
+    async def open(self) -> None:
+        if self._store is None:
+            self._store = self._new_store()
+            self._store.users = 1
+            self._store.start()
+        await super().open()
+
+
 @asynccontextmanager
-async def opened(ledger: SqliteLedger) -> AsyncGenerator[SqliteLedger]:
+async def opened(ledger: L) -> AsyncGenerator[L]:
     """Open a ledger for the block."""
     await ledger.open()
     try:
@@ -49,10 +63,17 @@ async def opened(ledger: SqliteLedger) -> AsyncGenerator[SqliteLedger]:
         await ledger.aclose()
 
 
-def store_of(ledger: SqliteLedger) -> Store:
+def store_of(ledger: StoredLedger) -> Store:
     """Return the store behind a handle."""
     assert ledger._store is not None
     return ledger._store
+
+
+def file_of(ledger: SqliteLedger) -> LedgerFile:
+    """Return the file behind a handle."""
+    store = store_of(ledger)
+    assert isinstance(store, FileStore)
+    return store._file
 
 
 def new_entry(account: Account = ACCOUNT) -> Entry:
@@ -62,7 +83,7 @@ def new_entry(account: Account = ACCOUNT) -> Entry:
     )
 
 
-async def beat(ledger: SqliteLedger) -> None:
+async def beat(ledger: StoredLedger) -> None:
     """Have the lease renewed, and wait until it is."""
     store = store_of(ledger)
     store.pulse()
