@@ -69,7 +69,7 @@ def store_of(ledger: StoredLedger) -> Store:
     return ledger._store
 
 
-def file_of(ledger: SqliteLedger) -> LedgerFile:
+def file_of(ledger: StoredLedger) -> LedgerFile:
     """Return the file behind a handle."""
     store = store_of(ledger)
     assert isinstance(store, FileStore)
@@ -242,7 +242,7 @@ def rows(path: Path, sql: str) -> list[Any]:
 class Bot:
     """An engine with a session under way."""
 
-    def __init__(self, engine: Engine, service: FakeService, ledger: SqliteLedger, session: Session) -> None:
+    def __init__(self, engine: Engine, service: FakeService, ledger: StoredLedger, session: Session) -> None:
         self.engine = engine
         self.service = service
         self.ledger = ledger
@@ -261,7 +261,7 @@ class Bot:
             with pytest.raises(LedgerUnavailable) as caught:
                 await self.engine.ask("refused").text()
         assert self.service.calls["create_chat"] == before
-        assert str(self.ledger.path) in str(caught.value)
+        assert str(self.ledger._name) in str(caught.value)
         assert caught.value.hint
         return caught.value
 
@@ -286,8 +286,15 @@ class Bot:
 @asynccontextmanager
 async def bot_on(path: Path) -> AsyncGenerator[Bot]:
     """Open a ledger and an engine, and create a chat; none may be left in the end."""
+    async with bot_with(SqliteLedger(path)) as bot:
+        yield bot
+
+
+@asynccontextmanager
+async def bot_with(closed: StoredLedger) -> AsyncGenerator[Bot]:
+    """Open that ledger and an engine, and create a chat; none may be left in the end."""
     service = FakeService()
-    async with opened(SqliteLedger(path)) as ledger:
+    async with opened(closed) as ledger:
         async with Engine(service, ledger=ledger, sweep=None) as engine:
             session = engine.session()
             await session.ready_cookies()

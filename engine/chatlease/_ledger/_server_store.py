@@ -128,6 +128,11 @@ class ServerStore(Store):
         if undone is not None:
             self.submit(lambda later: undone.keep(later, error), wake=False)
 
+    def _told_failing(self, code: str) -> None:
+        """Tell the first reason; while a server is away, they change from one try to the next."""
+        if not self._failing:
+            super()._told_failing(code)
+
     # -- the server ---------------------------------------------------------------------------------------------------
 
     def _recover(self, error: Exception) -> bool:
