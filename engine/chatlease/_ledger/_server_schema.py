@@ -95,16 +95,22 @@ def version_of(db: Database, schema: str) -> int:
     Raises:
         LedgerUnavailable: It cannot be used: it is somebody else's, needs a newer library, or the server does not do.
     """
-    ((server, encoding, has_meta, has_others),) = db.execute(
+    ((server, encoding, has_meta, has_others, may_look),) = db.execute(
         "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),"
         " EXISTS(SELECT 1 FROM pg_tables WHERE schemaname = ?1 AND tablename = 'meta'),"
-        " EXISTS(SELECT 1 FROM pg_tables WHERE schemaname = ?1 AND tablename <> 'meta')",
+        " EXISTS(SELECT 1 FROM pg_tables WHERE schemaname = ?1 AND tablename <> 'meta'),"
+        " coalesce((SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = ?1), true)",
         (schema,),
     )
     if server < _MIN_SERVER or encoding != "UTF8":
         raise LedgerUnavailable(
             f"the ledger needs PostgreSQL 12 and a database in UTF8, this is {server // 10000} in {encoding}",
             hint="Name another server or database.",
+        )
+    if not may_look:
+        raise LedgerUnavailable(
+            f"the user may not look into the schema {schema}",
+            hint="Grant USAGE on it, and SELECT, INSERT, UPDATE and DELETE on its tables.",
         )
     if not has_meta and not has_others:
         return 0
