@@ -25,7 +25,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from chatlease._ledger import _server_schema
@@ -83,14 +83,7 @@ class Cluster:
             "deadlock_timeout": "100ms",
         }
         options = [each for name, value in settings.items() for each in ("-c", f"{name}={value}")]
-        self._process = subprocess.Popen(
-            [str(binary("postgres")), "-D", str(self._folder), *options],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            **unprivileged(),
-        )
+        self._process = _started([binary("postgres"), "-D", self._folder, *options])
         _await_answer(self.url)
 
     def stop(self, *, at_once: bool = False) -> None:
@@ -137,14 +130,7 @@ def pooled(url: str) -> Generator[str]:
             f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
             "pool_mode = transaction\ndefault_pool_size = 3\nmax_client_conn = 200\n"
         )
-        process = subprocess.Popen(
-            [program, "-q", str(settings)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            **unprivileged(),
-        )
+        process = _started([program, "-q", settings])
         try:
             found = f"postgresql://pooled@127.0.0.1:{port}/pooled"
             _await_answer(found)
@@ -225,35 +211,44 @@ def binary(name: str) -> Path:
     return versions[-1] if versions else Path(str(found))
 
 
-def unprivileged() -> dict[str, Any]:
-    """Return what makes `subprocess` run something as a user without rights, for root."""
+class User(NamedTuple):
+    """Who runs a server; ``None`` for whoever runs the tests."""
+
+    user: int | None = None
+    group: int | None = None
+    extra_groups: tuple[int, ...] | None = None
+
+
+def unprivileged() -> User:
+    """Return a user without rights, for root."""
     if os.getuid() != 0:
-        return {}
+        return User()
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
-            user = pwd.getpwnam(name)
-            return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+            found = pwd.getpwnam(name)
+            return User(found.pw_uid, found.pw_gid, ())
     raise NoServer("a server does not run as root, and there is no user postgres or nobody")
 
 
 def _give_away(folder: Path) -> None:
-    who = unprivileged()
-    if who:
-        os.chown(folder, who["user"], who["group"])
+    user, group, _ = unprivileged()
+    if user is not None and group is not None:
+        os.chown(folder, user, group)
+
+
+def _started(command: Sequence[object]) -> subprocess.Popen[bytes]:
+    user, group, groups = unprivileged()
+    nothing = subprocess.DEVNULL
+    words = [str(each) for each in command]
+    return subprocess.Popen(
+        words, stdin=nothing, stdout=nothing, stderr=nothing, cwd="/", user=user, group=group, extra_groups=groups
+    )
 
 
 def _run(command: Sequence[object]) -> None:
-    done = subprocess.run(
-        [str(each) for each in command],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        cwd="/",
-        timeout=_WAIT_S,
-        check=False,
-        **unprivileged(),
-    )
-    if done.returncode != 0:
-        raise NoServer(f"{Path(str(command[0])).name} failed: {done.stderr.decode(errors='replace').strip()[:200]}")
+    process = _started(command)
+    if process.wait(_WAIT_S) != 0:
+        raise NoServer(f"{Path(str(command[0])).name} failed")
 
 
 def _await_answer(url: str) -> None:

@@ -792,4 +792,9 @@ def test_the_protocol_keeps_its_laws_on_a_server() -> None:
 def test_the_harm_of_each_break_is_noticed_on_a_server_too(broken: type[Protocol]) -> None:
     tell(OnServer, STORIES[broken])
     with pytest.raises(Broken):
-        tell(type(f"{broken.__name__}OnServer", (broken, OnServer), {}), STORIES[broken])
+        tell(_mixed(broken), STORIES[broken])
+
+
+def _mixed(broken: type[Protocol]) -> type[Protocol]:
+    both: tuple[type, ...] = (broken, OnServer)
+    return type(f"{broken.__name__}OnServer", both, {})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -100,7 +101,7 @@ async def test_a_database_that_is_not_there_is_said(postgres_server: str) -> Non
 
 
 def test_without_the_driver_a_ledger_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
     with pytest.raises(UsageError, match="asyncpg") as caught:
         PostgresLedger("postgresql://h/b")
     assert "chatlease[postgres]" in caught.value.hint
@@ -228,7 +229,7 @@ class Side:
         self._wire.run("COMMIT")
 
     @contextmanager
-    def transaction(self) -> Iterator[ServerStatements]:
+    def transaction(self) -> Generator[ServerStatements]:
         self.begin()
         yield self.sql
         self.commit()

@@ -6,6 +6,7 @@ Rules that live here:
   will use any more; *parked* and *dead* are those of the orphans that wait for a login, or are tried once a day only.
 * An entry is named by the first characters of its id, as many as no other entry has; a name that fits two is refused.
 * What gives a chat up says so, and asks, unless it is told not to.
+* Looking makes no tables: a ledger on a server that has none yet is migrated by the command for it, or by an engine.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chatlease._clock import SystemClock
+from chatlease._ledger import PostgresLedger
 from chatlease.errors import UsageError
 from chatlease.ledger import Entry, EntryState, Ledger
 
@@ -63,6 +65,7 @@ def commands(program: Program) -> typer.Typer:
     group.callback(invoke_without_command=True)(program.group(ledger))
     group.command("retry")(program.command(retry))
     group.command("forget")(program.command(forget))
+    group.command("migrate")(program.command(migrate))
     return group
 
 
@@ -116,6 +119,16 @@ async def forget(
         if not await book.forget(found.id):
             raise _in_use(found)
     screen.note(f"entry {found.id} is forgotten")
+
+
+async def migrate(context: typer.Context, *, ledger: opt.LedgerUrl = None) -> None:
+    """Make the tables of a ledger on PostgreSQL, or bring them up to date; for those who open it with migrate=off."""
+    book = _ledgers.named(_given(context, ledger))
+    if not isinstance(book, PostgresLedger):
+        raise UsageError("only a ledger on PostgreSQL is migrated by hand", hint="Others do so when they are opened.")
+    had, has = await book.migrate()
+    change = f"was of version {had}, and is of {has} now" if had < has else f"is of version {had}: nothing to do"
+    Screen().note(f"{_ledgers.name_of(book)} {change}")
 
 
 def _given(context: typer.Context, ledger: str | None) -> str | None:

@@ -54,7 +54,7 @@ LedgerUrl: TypeAlias = Annotated[
     typer.Option(
         "--ledger",
         metavar="URL",
-        help="sqlite:///PATH; by default what CHATLEASE_LEDGER says, else the file in your state folder.",
+        help="sqlite:///PATH or postgresql://...; by default CHATLEASE_LEDGER, else the file in your state folder.",
     ),
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

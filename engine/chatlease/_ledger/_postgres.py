@@ -10,6 +10,7 @@ Rules that live here:
 from __future__ import annotations
 
 import asyncio
+import copy
 import importlib.util
 from typing import cast
 
@@ -62,7 +63,7 @@ class PostgresLedger(StoredLedger):
         migrate: bool | None = None,
         clock: Clock | None = None,
     ) -> None:
-        if importlib.util.find_spec("asyncpg") is None:
+        if not _has_driver():
             raise UsageError(
                 "a ledger on PostgreSQL needs the package asyncpg", hint="Run `pip install 'chatlease[postgres]'`."
             )
@@ -89,6 +90,12 @@ class PostgresLedger(StoredLedger):
             failure = unavailable(self._address.name, fault)
         raise failure
 
+    def unmigrated(self) -> PostgresLedger:
+        """Return a handle on the same that makes no tables when it is opened."""
+        other = copy.copy(self)
+        other._migrates = False  # noqa: SLF001  (ours)
+        return other
+
     def _obtain_store(self) -> ServerStore:
         return cast("ServerStore", _stores.store_of(self._address, self._new_store))
 
@@ -104,3 +111,10 @@ class PostgresLedger(StoredLedger):
         super()._check_names(*names)
         if any(len(name.encode()) > _LONGEST_NAME for name in names):
             raise LedgerUnavailable(f"PostgreSQL cannot index an id or a name of more than {_LONGEST_NAME} bytes")
+
+
+def _has_driver() -> bool:
+    try:
+        return importlib.util.find_spec("asyncpg") is not None
+    except ValueError:  # a module that is there by name alone
+        return False

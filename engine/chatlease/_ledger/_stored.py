@@ -41,12 +41,17 @@ class StoredLedger(ABC):
         self._opening = 0
         self._is_open = False
 
+    @property
+    def name(self) -> str:
+        """What to call it in front of people: where it is, without any secret."""
+        return str(self._name)
+
     @abstractmethod
     def _obtain_store(self) -> Store:
         """Return this process's store, with one user more."""
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._name}>"
+        return f"<{type(self).__name__} {self.name}>"
 
     @property
     def lease_s(self) -> float:
@@ -220,7 +225,7 @@ class StoredLedger(ABC):
     @property
     def _opened(self) -> Store:
         if self._store is None or self._store.abandoned:
-            raise LedgerUnavailable(f"the ledger {self._name} is not open in this process", hint="Await open() first.")
+            raise LedgerUnavailable(f"the ledger {self.name} is not open in this process", hint="Await open() first.")
         return self._store
 
     async def _run(self, call: Call) -> Any:
