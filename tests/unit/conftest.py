@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from chatlease._ledger import _schema
 from chatlease._ledger._server_statements import ServerStatements
 from chatlease._ledger._statements import Statements
+from chatlease._ledger._stored import StoredLedger
 from chatlease.testing import ManualClock
 from tests import postgres
 
+from .ledger_kit import OwnHandle, OwnServerHandle
 from .peers import House
 
 
@@ -39,3 +42,12 @@ def _with_holders(found: Statements) -> Statements:
     for holder in ("mine", "theirs"):
         found.join(holder, 1000.0, lease=1e9, host="", lock="")
     return found
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def handle(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], StoredLedger]:
+    """Makes handles on one ledger, each as another process has it."""
+    if request.param == "sqlite":
+        return lambda: OwnHandle(tmp_path / "ledger")
+    url = request.getfixturevalue("postgres_url")
+    return lambda: OwnServerHandle(url)

@@ -99,11 +99,13 @@ async def test_a_commit_that_nobody_answered_for_is_asked_about_and_nothing_is_d
         (claim,) = await ledger.claim([ACCOUNT], 5)
         assert claim.hold.epoch == 1
         ledger.settled(claim.hold)
+        await ledger.counts()  # with it goes what is noted
         way.cut_at(COMMIT, when)
         turn = await ledger.take_turn(ACCOUNT, "turn", slots=1, runs=2, window_s=60.0)
         assert (turn.taken, turn.last) == (True, False)
         assert await ledger.open_entries() == []
         assert heard.names == []
+        assert way.opened == 6
     assert postgres.ask(way.url, "SELECT used FROM budgets") == [(1,)]
 
 

@@ -25,7 +25,6 @@ from chatlease.ledger import Account, Turn
 from chatlease.testing import FakeService, Fault, ManualClock
 from chatlease.testing.fake_service import rate_budget, unavailable
 
-from .ledger_kit import OwnHandle, OwnServerHandle
 from .paced import PacedService
 from .peers import House, Process, Watched, apart, own_gate
 
@@ -292,15 +291,6 @@ class TestTrouble:
                 ask.cancel()
             await asyncio.gather(*asks, return_exceptions=True)
             assert await asyncio.wait_for(engine.ask(PROMPT, account="bot").text(), 20) == "a"
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def handle(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], StoredLedger]:
-    """Makes handles on one ledger, each as another process has it."""
-    if request.param == "sqlite":
-        return lambda: OwnHandle(tmp_path / "ledger")
-    url = request.getfixturevalue("postgres_url")
-    return lambda: OwnServerHandle(url)
 
 
 class TestShared:
