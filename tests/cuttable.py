@@ -127,7 +127,11 @@ class Cuttable:
             writer.transport.abort()
             return
         self.opened += 1
-        there, away = await asyncio.open_connection(self._host, self._port)
+        try:
+            there, away = await asyncio.open_connection(self._host, self._port)
+        except OSError:  # the server is not there
+            writer.transport.abort()
+            return
         self._writers.add(writer)
         ways = [
             asyncio.ensure_future(self._pass_on(reader, away, writer)),
