@@ -31,6 +31,8 @@ _AT_ONCE: dict[Service, int] = {"open-assistant": 5, "langgraph": 2}
 """Workers of a fleet besides the steady one and the stopped one."""
 _LIVES_LONGER: dict[Service, float] = {"open-assistant": 1.0, "langgraph": 2.5}
 """By so much: LangGraph takes a run from its queue every half a second."""
+_LIVES_LONGER_ON_A_SERVER = 2.0
+"""By so much, again: it has to be connected to, and is away now and then."""
 _LOOKS_S = 0.5
 _PLANTS_S = 3.0
 _STARTS_WITHIN_S = 20.0
@@ -168,7 +170,8 @@ class Run:
             trace.unlink(missing_ok=True)
 
     async def _kill(self, life: Life, end: asyncio.Future[Event]) -> None:
-        await asyncio.wait({end}, timeout=life.seconds * _LIVES_LONGER[self._service])
+        longer = _LIVES_LONGER[self._service] * (1.0 if self._nemesis is None else _LIVES_LONGER_ON_A_SERVER)
+        await asyncio.wait({end}, timeout=life.seconds * longer)
         if not end.done():
             self._deaths[life.name] = time.monotonic()
             self._nursery.signal(life.name, signal.SIGKILL)

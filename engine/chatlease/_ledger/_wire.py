@@ -72,6 +72,7 @@ class Wire:
         """Count the time from now."""
         if self._loop is None:
             self._loop = asyncio.SelectorEventLoop(_selector())
+            self._loop.set_exception_handler(_ignored)
         self._ends = self._loop.time() + self.seconds
 
     def connect(self) -> None:
@@ -159,6 +160,10 @@ async def _ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
     await asyncio.sleep(0)
     if tasks:
         await asyncio.wait(list(tasks), timeout=_CLOSE_S)
+
+
+def _ignored(_loop: asyncio.AbstractEventLoop, _context: dict[str, Any]) -> None:
+    """What the driver forgot of a connection that was lost is no business of the bot's log."""
 
 
 def _selector() -> selectors.BaseSelector:
