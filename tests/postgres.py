@@ -12,9 +12,9 @@ Rules that live here:
 from __future__ import annotations
 
 import contextlib
+import getpass
 import itertools
 import os
-import pwd
 import shutil
 import signal
 import socket
@@ -122,7 +122,7 @@ def pooled(url: str) -> Generator[str]:
     try:
         _give_away(folder)
         settings = folder / "pgbouncer.ini"
-        user = f" user={parts.username}" if parts.username else f" user={pwd.getpwuid(os.getuid()).pw_name}"
+        user = f" user={parts.username or getpass.getuser()}"
         password = f" password={parts.password}" if parts.password else ""
         settings.write_text(
             f"[databases]\npooled = host={parts.hostname} port={parts.port or 5432} dbname={parts.path[1:]}"
@@ -221,8 +221,10 @@ class User(NamedTuple):
 
 def unprivileged() -> User:
     """Return a user without rights, for root."""
-    if os.getuid() != 0:
+    if not hasattr(os, "getuid") or os.getuid() != 0:
         return User()
+    import pwd
+
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
             found = pwd.getpwnam(name)

@@ -97,8 +97,9 @@ class ServerStore(Store):
             self._own_presence.happened()
             self._confirm(batch, None)
         except Doubt:
-            self._own_presence.doubt()
-            self._doubted = batch
+            if not self._connecting:  # else it is about the schema, and holds nothing of ours
+                self._own_presence.doubt()
+                self._doubted = batch
             raise
         return False
 
