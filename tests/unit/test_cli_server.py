@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -12,7 +16,7 @@ import pytest
 from chatlease import PostgresLedger
 from chatlease.testing import FakeService
 from tests import postgres
-from tests.unit.cli_kit import run_on
+from tests.unit.cli_kit import Result, run_on
 from tests.unit.ledger_kit import new_entry, opened
 
 T = TypeVar("T")
@@ -66,6 +70,37 @@ def test_entries_are_shown_retried_and_forgotten_as_elsewhere(postgres_url: str)
     assert run_on(FakeService(), "ledger", "retry", name, "--ledger", postgres_url).code == 0
     assert run_on(FakeService(), "ledger", "forget", name, "--yes", "--ledger", postgres_url).code == 0
     assert use(postgres_url, lambda ledger: ledger.counts()).open == 0
+
+
+def test_the_processes_of_a_fleet_are_shown(postgres_url: str) -> None:
+    seen: list[Result] = []
+
+    async def look(ledger: PostgresLedger) -> None:
+        hold = await ledger.intent(new_entry())
+        for options in ((), ("--json",)):
+            command = ("ledger", "holders", "--ledger", postgres_url, *options)
+            seen.append(await asyncio.to_thread(in_another_process, *command))
+        ledger.absent(hold)
+
+    use(postgres_url, look)
+    table, document = seen
+    assert "processes 1, machines 1, chats 1" in table.out
+    assert socket.gethostname() in table.out
+    (holder,) = json.loads(document.out)["holders"]
+    assert (holder["host"], holder["entries"], holder["turns"]) == (socket.gethostname(), 1, 0)
+
+
+def in_another_process(*command: str) -> Result:
+    """Run a command as another process would: here it would share this one's holder."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from chatlease._cli import main; main()", *command],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
 
 
 def test_a_password_is_never_shown_whatever_goes_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

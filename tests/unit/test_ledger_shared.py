@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -169,3 +170,18 @@ async def test_a_hold_of_a_lost_lease_is_worth_nothing(handle: Callable[[], Stor
         assert len(await other.open_entries()) == 1
         live = "SELECT count(*) FROM holders WHERE state = 'live'"
         assert await other._run(lambda statements, now, lease: statements._rows(live, ())) == [(2,)]
+
+
+async def test_who_uses_a_ledger_can_be_seen_and_what_they_hold(handle: Callable[[], StoredLedger]) -> None:
+    async with opened(handle()) as ledger, opened(handle()) as other:
+        holds = [await other.intent(new_entry()) for _ in range(3)]
+        other.settled(holds[0])
+        await other.take_turn(ACCOUNT, "turn", slots=2, runs=None, window_s=0.0)
+        (seen,) = await ledger.holders()
+        assert (seen.id, seen.entries, seen.turns) == (holds[0].lease.holder, 2, 1)
+        assert seen.host == socket.gethostname()
+        assert seen.began_at <= seen.now <= seen.lease_until <= seen.now + ledger.lease_s
+        (us,) = await other.holders()
+        assert us.entries == 0
+        await other.aclose()
+        assert await ledger.holders() == []

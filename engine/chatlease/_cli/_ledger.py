@@ -26,7 +26,7 @@ from chatlease._ledger import PostgresLedger
 from chatlease.errors import UsageError
 from chatlease.ledger import Entry, EntryState, Ledger
 
-from . import _ledgers
+from . import _holders, _ledgers
 from . import _options as opt
 from ._program import Program
 from ._show import Screen, age, print_json, printable
@@ -65,6 +65,7 @@ def commands(program: Program) -> typer.Typer:
     group.callback(invoke_without_command=True)(program.group(ledger))
     group.command("retry")(program.command(retry))
     group.command("forget")(program.command(forget))
+    group.command("holders")(program.command(_holders.holders))
     group.command("migrate")(program.command(migrate))
     return group
 
@@ -91,7 +92,7 @@ async def ledger(
 
 async def retry(context: typer.Context, entry: EntryId, *, ledger: opt.LedgerUrl = None) -> None:
     """Have the next sweep try an entry, dead letter or parked as it may be."""
-    book = _ledgers.named(_given(context, ledger))
+    book = _ledgers.named(opt.given_ledger(context, ledger))
     found = await _found(book, entry)
     async with _ledgers.opened(book):
         if found.orphaned and await book.retry(found.id):
@@ -108,7 +109,7 @@ async def forget(
     ledger: opt.LedgerUrl = None,
 ) -> None:
     """Give a chat up: drop its entry, although the chat may still exist."""
-    book = _ledgers.named(_given(context, ledger))
+    book = _ledgers.named(opt.given_ledger(context, ledger))
     found = await _found(book, entry)
     screen = Screen()
     screen.note(_loss(found), "bold red")
@@ -123,18 +124,12 @@ async def forget(
 
 async def migrate(context: typer.Context, *, ledger: opt.LedgerUrl = None) -> None:
     """Make the tables of a ledger on PostgreSQL, or bring them up to date; for those who open it with migrate=off."""
-    book = _ledgers.named(_given(context, ledger))
+    book = _ledgers.named(opt.given_ledger(context, ledger))
     if not isinstance(book, PostgresLedger):
         raise UsageError("only a ledger on PostgreSQL is migrated by hand", hint="Others do so when they are opened.")
     had, has = await book.migrate()
     change = f"was of version {had}, and is of {has} now" if had < has else f"is of version {had}: nothing to do"
     Screen().note(f"{_ledgers.name_of(book)} {change}")
-
-
-def _given(context: typer.Context, ledger: str | None) -> str | None:
-    """Return the ledger named behind the command, else the one before it."""
-    parent = context.parent
-    return ledger or (None if parent is None else parent.params.get("ledger"))
 
 
 # -- one entry --------------------------------------------------------------------------------------------------------

@@ -106,3 +106,9 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals or not name.isidentifier():
         raise UsageError("an option of the adapter is given as NAME=VALUE")
     return name, value
+
+
+def given_ledger(context: typer.Context, ledger: str | None) -> str | None:
+    """Return the ledger named behind the command, else the one before it."""
+    parent = context.parent
+    return ledger or (None if parent is None else parent.params.get("ledger"))

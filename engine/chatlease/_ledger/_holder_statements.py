@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ._sql import Sql
+from chatlease.ledger import Holder
+
+from ._sql import OPEN, Sql
 
 
 class Other(NamedTuple):
@@ -65,6 +67,27 @@ class HolderStatements(Sql):
         """Return the other live holders."""
         rows = self._rows("SELECT id, lease_until, host, lock FROM holders WHERE state = 'live' AND id <> ?", (holder,))
         return [Other(*row) for row in rows]
+
+    def living(self, now: float) -> list[Holder]:
+        """Return all live holders, the oldest first."""
+        rows = self._rows(
+            f"SELECT id, host, started_at, lease_until, (SELECT count(*) FROM entries WHERE holder = h.id AND {OPEN}),"
+            " (SELECT count(*) FROM turns WHERE holder = h.id) FROM holders h WHERE h.state = 'live'"
+            " ORDER BY started_at, id",
+            (),
+        )
+        return [
+            Holder(
+                id=name,
+                host=host.partition(" ")[0],
+                began_at=began_at,
+                lease_until=lease_until,
+                entries=entries,
+                turns=turns,
+                now=now,
+            )
+            for name, host, began_at, lease_until, entries, turns in rows
+        ]
 
     def bury(self, holder: str, now: float, lease_until: float | None = None) -> bool:
         """Declare a holder dead for ever; with ``lease_until`` only if its lease is still that."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
 from chatlease.errors import LedgerUnavailable
-from chatlease.ledger import Account, Claim, Counts, Entry, Hold, Known, Lease, Listener, Turn
+from chatlease.ledger import Account, Claim, Counts, Entry, Hold, Holder, Known, Lease, Listener, Turn
 
 from . import _stores
 from ._batch import Batch, Call, Waiter, given_back
@@ -137,6 +137,18 @@ class StoredLedger(ABC):
     async def counts(self) -> Counts:
         """See `chatlease.ledger.Ledger`."""
         return cast("Counts", await self._run(lambda statements, now, lease: statements.counts()))
+
+    async def holders(self) -> Sequence[Holder]:
+        """
+        Return the other processes that use the ledger, the oldest first; for people.
+
+        Raises:
+            LedgerUnavailable: It cannot be asked now.
+        """
+        found: list[Holder] = await self._run(
+            lambda statements, now, lease: [each for each in statements.living(now) if each.id != lease.holder]
+        )
+        return found
 
     async def reap(self) -> int:
         """See `chatlease.ledger.Ledger`."""
