@@ -251,7 +251,7 @@ async def test_an_end_while_the_server_is_away_takes_no_longer_than_a_batch(way:
     hold = await ledger.intent(new_entry())
     way.stall()
     ledger.settled(hold)
-    async with asyncio.timeout(12):
+    async with asyncio.timeout(3.5):  # two seconds for what is under way, half a one for the last try
         await ledger.aclose()
 
 
@@ -272,7 +272,7 @@ async def test_two_transactions_that_wait_for_each_other_both_succeed(postgres_u
             await ledger._run(write)
 
         await asyncio.gather(crossed(one, 0, "ab"), crossed(two, 1, "ba"))
-    assert sorted(tries) == [1, 2]
+    assert sum(tries) > 2, "nobody was ended"
     assert postgres.ask(postgres_url, "SELECT value FROM meta WHERE key IN ('a', 'b')") == [("2",), ("2",)]
 
 

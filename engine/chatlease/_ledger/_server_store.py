@@ -35,6 +35,8 @@ from ._store import Store
 
 LONGEST_S = 10.0
 """Within which a batch is written, with everything that it needs; shorter where leases are."""
+_LAST_SHARE = 0.25
+"""Of that time, for the last try to reach a server that is away: somebody waits for the process to end."""
 _PURGE_S = 600.0
 
 
@@ -80,7 +82,8 @@ class ServerStore(Store):
     # -- one batch ----------------------------------------------------------------------------------------------------
 
     def _write(self, batch: Batch, *, beat: bool) -> bool:
-        self._server.wire.set_deadline()
+        at_the_end = self._failing and self._stopping.is_set()
+        self._server.wire.set_deadline(_LAST_SHARE if at_the_end else 1.0)
         return super()._write(batch, beat=beat)
 
     def _connected(self) -> Server:

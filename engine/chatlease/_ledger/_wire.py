@@ -68,12 +68,12 @@ class Wire:
         """Whether the deadline is ahead."""
         return self._loop is not None and self._loop.time() < self._ends
 
-    def set_deadline(self) -> None:
-        """Count the time from now."""
+    def set_deadline(self, share: float = 1.0) -> None:
+        """Count the time from now: all of it, or a share."""
         if self._loop is None:
             self._loop = asyncio.SelectorEventLoop(_selector())
             self._loop.set_exception_handler(_ignored)
-        self._ends = self._loop.time() + self.seconds
+        self._ends = self._loop.time() + self.seconds * share
 
     def connect(self) -> None:
         """
