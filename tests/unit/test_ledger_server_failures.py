@@ -276,6 +276,28 @@ async def test_two_transactions_that_wait_for_each_other_both_succeed(postgres_u
     assert postgres.ask(postgres_url, "SELECT value FROM meta WHERE key IN ('a', 'b')") == [("2",), ("2",)]
 
 
+async def test_statements_are_prepared_only_where_no_pooler_stands_between(postgres_url: str, pooled_url: str) -> None:
+    prepared = "SELECT count(*) FROM pg_prepared_statements WHERE name <> ''"
+    for url, direct in ((postgres_url, True), (pooled_url, False)):
+        async with opened(PostgresLedger(url)) as ledger:
+            await ledger.intent(new_entry())
+            ((number,),) = await ledger._run(lambda statements, now, lease: statements._rows(prepared, ()))
+            assert (number > 0) is direct
+
+
+async def test_prepared_statements_that_are_lost_are_noticed_by_nobody(postgres_url: str) -> None:
+    """As behind a pooler that passes itself off as the server."""
+    async with opened(PostgresLedger(postgres_url)) as ledger:
+        heard = Heard()
+        ledger.listen(heard)
+        await ledger.intent(new_entry())
+        await ledger._run(lambda statements, now, lease: statements._db.execute("DEALLOCATE ALL"))
+        for _ in range(3):
+            await ledger.intent(new_entry())
+        assert (await ledger.counts()).open == 4
+        assert heard.names == []
+
+
 def test_a_batch_is_given_up_well_before_the_lease_is() -> None:
     for lease in (3.0, 60.0, 600.0):
         store = PostgresLedger("postgresql://127.0.0.1:1/none", lease=lease)._new_store()

@@ -21,6 +21,8 @@ _READ_ONLY = frozenset({"25006", "0A000"})
 _AGAIN = frozenset({"40001", "40P01"})
 _NEVER = ("22", "23")
 """Classes of errors that the same values would meet again: no text, out of range, there already."""
+_UNPREPARED = frozenset({"26000", "42P05"})
+"""A prepared statement is not there, or there already: another session answers than the one that prepared it."""
 _LATE = frozenset({"55P03", "57014"})
 _TEXTS = {
     "timeout": "it does not answer in time",
@@ -65,6 +67,11 @@ class Fault(Exception):
         return not self.state.startswith(_NEVER)
 
     @property
+    def unprepared(self) -> bool:
+        """Whether prepared statements do not work here."""
+        return self.state in _UNPREPARED
+
+    @property
     def again(self) -> bool:
         """Whether the same transaction may succeed at once."""
         return self.state in _AGAIN
@@ -78,7 +85,7 @@ def fault_of(error: Exception) -> Fault:
         code = "timeout"
     elif isinstance(error, ValueError):  # the driver could not encode it
         return Fault(code, "22000")
-    cut = not state or (state.startswith(_GONE) and state not in _LATE) or state in _READ_ONLY
+    cut = not state or (state.startswith(_GONE) and state not in _LATE) or state in _READ_ONLY | _UNPREPARED
     return Fault(code, state, cut=cut)
 
 

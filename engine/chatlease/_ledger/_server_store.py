@@ -60,6 +60,9 @@ class ServerStore(Store):
         migrate: Whether to make what is not there.
     """
 
+    PACE_S = 0.025
+    """Longer than on a file: a batch is a dozen round trips, whatever is written."""
+
     def __init__(self, address: Address, terms: Terms, clock: Clock | None, *, migrate: bool) -> None:
         own = clock or SystemClock()
         self._own_presence = ServerPresence(terms, own)

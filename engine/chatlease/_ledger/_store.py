@@ -37,13 +37,6 @@ from ._statements import Statements
 
 _SOON_S = 0.25
 """So long a note that nobody waits for may wait for something else to be written with."""
-_PACE_S = 0.01
-"""
-So long the writer rests after a batch for several waiters.
-
-A sync costs about half of the processor time that a whole session does, whatever is written (measured:
-``tests/bench/README.md``); without a rest sixteen sessions at once share one among two or three of them.
-"""
 TRIES = 4
 """A transaction is tried so often at most: our holder may be dead, then the file lost."""
 
@@ -74,6 +67,14 @@ class Store(ABC):
         clock: For the wall time and the watchdog.
         presence: Our holder.
         reaper: Knows which others live.
+    """
+
+    PACE_S = 0.01
+    """
+    So long the writer rests after a batch for several waiters.
+
+    A sync costs about half of the processor time that a whole session does, whatever is written (measured:
+    ``tests/bench/README.md``); without a rest sixteen sessions at once share one among two or three of them.
     """
 
     def __init__(self, place: Hashable, terms: Terms, clock: Clock, presence: Presence, reaper: Reaper) -> None:
@@ -212,7 +213,7 @@ class Store(ABC):
             self._refuse(batch, error)
         _resolve(waiters)
         if len(waiters) > 1:
-            self._stopping.wait(_PACE_S)
+            self._stopping.wait(self.PACE_S)
         return more
 
     def _refuse(self, batch: Batch, error: Exception) -> None:
