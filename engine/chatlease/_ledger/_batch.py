@@ -129,7 +129,7 @@ class Batch:
     def write(self, statements: Statements, now: float, lease: Lease) -> None:
         """Run everything; results and refusals are left with the waiters."""
         if self.spent:
-            statements.note_budgets(self.spent)
+            statements.note_budgets(self.spent, now)
         if self.ended_turns:
             statements.end_turns(self.ended_turns)
         if self.absent:

@@ -23,6 +23,8 @@ _NEVER = ("22", "23")
 """Classes of errors that the same values would meet again: no text, out of range, there already."""
 _UNPREPARED = frozenset({"26000", "42P05"})
 """A prepared statement is not there, or there already: another session answers than the one that prepared it."""
+_DROPPED = frozenset({"42P01", "3F000"})
+"""The schema is not there any more; with the next connection it is looked at again."""
 _LATE = frozenset({"55P03", "57014"})
 _TEXTS = {
     "timeout": "it does not answer in time",
@@ -85,7 +87,7 @@ def fault_of(error: Exception) -> Fault:
         code = "timeout"
     elif isinstance(error, ValueError):  # the driver could not encode it
         return Fault(code, "22000")
-    cut = not state or (state.startswith(_GONE) and state not in _LATE) or state in _READ_ONLY | _UNPREPARED
+    cut = not state or (state.startswith(_GONE) and state not in _LATE) or state in _READ_ONLY | _UNPREPARED | _DROPPED
     return Fault(code, state, cut=cut)
 
 

@@ -73,11 +73,6 @@ class ServerPresence(Presence):
         """Take note that nobody knows whether the last transaction is durable."""
         self._doubted = self._number
 
-    def happened(self) -> None:
-        """Take note that it is, and that the one which found out is not."""
-        assert self._doubted is not None
-        self._number = self._doubted
-
     def confirm(self) -> None:
         """See `Presence`."""
         super().confirm()

@@ -3,7 +3,8 @@
 Rules that live here:
 
 * A connection that failed is made again, and the batch written again, once at least, while there is time. A commit that
-  nobody answered for is asked about first: what happened is not done twice.
+  nobody answered for is asked about first: what happened is not done twice. That it can be seen does not make it
+  durable where a standby is waited for; a commit behind it does.
 * Where that cannot be found out, whoever waits is refused, and what may have happened all the same is taken back by
   notes, which change nothing if it has not: an intent is absent, what was claimed is handed back.
 * While the server is away, running sessions go on for as long as their lease does; what they note is kept in memory. It
@@ -100,7 +101,7 @@ class ServerStore(Store):
         try:
             return super()._transact(batch, beat=beat)
         except _Happened:
-            self._own_presence.happened()
+            self._make_sure(batch)
             self._confirm(batch, None)
         except Doubt:
             if not self._connecting:  # else it is about the schema, and holds nothing of ours
@@ -109,9 +110,19 @@ class ServerStore(Store):
             raise
         return False
 
+    def _make_sure(self, batch: Batch) -> None:
+        """Commit something behind a commit that can be seen: whoever waited for its standby may have been ended."""
+        self._doubted = batch
+        with self._server.transaction() as statements:
+            self._own_presence.enter(statements, self._given_time())
+        self._doubted = None
+
+    def _given_time(self) -> float | None:
+        return None if self._given is None else self._given.wall()
+
     def _enter(self, statements: Statements) -> float:
         asked = cast("ServerStatements", statements)
-        now, happened = self._own_presence.enter(asked, None if self._given is None else self._given.wall())
+        now, happened = self._own_presence.enter(asked, self._given_time())
         if self._given is None:
             self._offset = now - self._clock.now()
         doubted, self._doubted = self._doubted, None

@@ -247,8 +247,10 @@ class Store(ABC):
         self._reaper.begin()
         with connection.transaction() as statements:
             now = self._enter(statements)
+            self.places.begin()
             if self._restoring:
                 self._kept.restore(statements, self.lease.holder, now)
+                self.places.restore(statements, self.lease.holder, now)
             batch.write(statements, now, self.lease)
             self._kept.suspect(statements, batch, now)
             if beat:
@@ -289,7 +291,6 @@ class Store(ABC):
 
     def _begin_anew(self, reason: str, **keys: object) -> None:
         """Have everything that we know written again: what we write to does not have it any more."""
-        self.places.clear()
         if not self._restoring:
             self.news.tell("ledger.quarantined", error_code=reason, **keys)
         self._restoring = True

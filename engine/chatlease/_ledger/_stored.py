@@ -193,6 +193,8 @@ class StoredLedger(ABC):
     def turn_at_hand(self, account: Account, entry: str, *, runs: int | None, window_s: float) -> Turn | None:
         """See `chatlease.ledger.Ledger`."""
         store = self._opened
+        if store.lease.lost():  # somebody else may have our places
+            return None
         turn = store.places.take(account, entry, runs, window_s, store.now())
         if turn is not None and turn.taken and runs is not None:
             spent = store.places.spent(account)

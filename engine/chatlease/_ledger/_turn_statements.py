@@ -5,6 +5,9 @@ Rules that live here:
 
 * Whoever stands in the queue is served in order; but a slot that somebody has is his, wherever he stands. (Where
   transactions run side by side, an earlier place may be seen later.)
+* A budget is noted late where nobody else may have spent of it. Who could not write for so long that others may knows
+  less than they do: a window that began earlier, or of which less was used, is not written over theirs. (One that
+  begins in the future was noted before the clock was set back.)
 * A turn is given by one transaction at a time for an account; where another one is at it, the answer is to ask again.
 """
 
@@ -64,7 +67,7 @@ class TurnStatements(Sql):
             began_at, used = now, 0
         if used >= runs:
             return Turn(taken=False, wait_s=began_at + window_s - now)
-        self.note_budgets({Account(*who): (began_at, used + 1)})
+        self.note_budgets({Account(*who): (began_at, used + 1)}, now)
         return Turn(taken=True, last=used + 1 >= runs)
 
     def budget(self, account: Account, now: float) -> tuple[float, int]:
@@ -73,13 +76,24 @@ class TurnStatements(Sql):
         rows = self._rows(f"SELECT began_at, used FROM budgets WHERE {SAME}", who)
         return rows[0] if rows else (now, 0)
 
-    def note_budgets(self, budgets: Mapping[Account, tuple[float, int]]) -> None:
-        """Note when each account's window began, and how many runs of it were used."""
+    def note_budgets(self, budgets: Mapping[Account, tuple[float, int]], now: float) -> None:
+        """Note when each account's window began, and how many runs of it were used; nothing that is known better."""
         self._db.executemany(
             "INSERT INTO budgets(service, origin, account, began_at, used) VALUES(?, ?, ?, ?, ?)"
-            " ON CONFLICT(service, origin, account) DO UPDATE SET began_at = excluded.began_at, used = excluded.used",
-            [(each.service, each.origin, each.account, *spent) for each, spent in sorted(budgets.items())],
+            " ON CONFLICT(service, origin, account) DO UPDATE SET began_at = excluded.began_at, used = excluded.used"
+            " WHERE budgets.began_at > ? OR (excluded.began_at, excluded.used) >= (budgets.began_at, budgets.used)",
+            [(each.service, each.origin, each.account, *spent, now) for each, spent in sorted(budgets.items())],
         )
+
+    def keep_turn(self, account: Account, entry: str, holder: str) -> bool:
+        """Have a slot that the ledger may have lost; returns whether nobody else has it, or came before."""
+        who = (account.service, account.origin, account.account)
+        self._db.execute(
+            "INSERT INTO turns(service, origin, account, entry, holder, taken) VALUES(?, ?, ?, ?, ?, 1)"
+            " ON CONFLICT(entry) DO UPDATE SET taken = 1",
+            (*who, entry, holder),
+        )
+        return self._before(who, entry) == 0
 
     def end_turns(self, entries: Iterable[str]) -> None:
         """Leave the queue, or give the slots back."""
