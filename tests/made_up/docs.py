@@ -268,7 +268,7 @@ class _Page:
             "ndjson-type": f"One JSON object a line (`application/x-ndjson`); its `{name('type')}` says what it is.",
             "ndjson-key": "One JSON object a line (`application/x-ndjson`), with one key, which says what it is.",
         }[looks.wire]
-        kept = "Comments and empty lines" if looks.wire.startswith("sse") else "Empty lines"
+        kept = "Empty lines and comments" if looks.wire.startswith("sse") else "Empty lines"
         yield f"{kept} keep the connection open. Other kinds than these may come; ignore them."
         yield ""
         yield "| kind | what it says |"

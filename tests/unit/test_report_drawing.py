@@ -14,7 +14,12 @@ from chatlease._report import _drawing
 NS = {"": "http://www.w3.org/2000/svg"}
 DRAWN = ET.fromstring(_drawing.svg().replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1))
 EDGES = {each.attrib["data-edge"]: each for each in DRAWN.findall(".//g[@data-edge]", NS)}
-TRANSITIONS = {f"{row.trigger.value} {source.value} {row.dest.value}": row for row in TABLE for source in row.sources}
+TRANSITIONS = {
+    f"{row.trigger.value} {source.value} {row.dest.value}": row
+    for row in TABLE
+    for source in State
+    if source in row.sources
+}
 
 
 def test_every_state_is_drawn_once() -> None:
