@@ -68,6 +68,8 @@ def test_an_address_has_a_name_without_user_and_password() -> None:
         "postgresql://h/b?keep=nan",
         "postgresql://h/b?migrate=maybe",
         "postgresql://h\n/s3cr",
+        "postgresql://bot:s3cr\u2100@h/b",
+        "postgresql://bot:s3cr[@h/b",
     ],
 )
 def test_an_address_that_may_be_misread_is_refused_and_not_shown(url: str) -> None:
@@ -83,6 +85,8 @@ def test_options_in_the_address_are_terms_and_arguments_come_first() -> None:
     assert isinstance(ledger, PostgresLedger)
     assert (ledger.lease_s, ledger._terms.horizon, ledger._terms.keep, ledger._migrates) == (12.0, 34.0, 56.0, False)
     assert PostgresLedger(url, lease=99.0, migrate=True).lease_s == 99.0
+    both = parsed("postgresql://h/b?schema=one", "two")
+    assert (both.schema, both.dsn) == ("two", "postgresql://h/b"), "a server refuses options that it does not know"
 
 
 async def test_an_error_shows_nothing_of_the_address_that_is_secret() -> None:
