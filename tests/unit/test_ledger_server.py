@@ -213,6 +213,26 @@ async def test_what_the_server_cannot_hold_is_refused_and_costs_nobody_else_anyt
         assert (await ledger.intent(long)).entry == long.id
 
 
+@pytest.mark.parametrize("name", ["\0", "\udc80", "x" * 801])
+async def test_a_question_that_the_server_cannot_understand_costs_nobody_else_anything(
+    postgres_url: str, name: str
+) -> None:
+    account = Account("fake", "fake://1", name)
+    async with opened(PostgresLedger(postgres_url)) as ledger:
+        questions = [
+            ledger.claim([account], 5),
+            ledger.known(account),
+            ledger.park(account, seconds=1.0, error_code="check"),
+            ledger.unpark(account),
+            ledger.take_turn(account, "a", slots=1, runs=None, window_s=60.0),
+            ledger.take_turn(ONE, name, slots=2, runs=None, window_s=60.0),
+        ]
+        if len(name) == 1:
+            questions += [ledger.retry(name), ledger.forget(name)]
+        results = await asyncio.gather(ledger.intent(new_entry()), *questions, return_exceptions=True)
+        assert [type(each).__name__ for each in results] == ["Hold"] + ["LedgerUnavailable"] * len(questions)
+
+
 # -- transactions side by side ----------------------------------------------------------------------------------------
 
 
