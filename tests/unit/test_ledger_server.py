@@ -68,6 +68,8 @@ def test_an_address_has_a_name_without_user_and_password() -> None:
         "postgresql://h/b?keep=nan",
         "postgresql://h/b?migrate=maybe",
         "postgresql://h\n/s3cr",
+        "postgresql://bot:s3cr\u2100@h/b",
+        "postgresql://bot:s3cr[@h/b",
     ],
 )
 def test_an_address_that_may_be_misread_is_refused_and_not_shown(url: str) -> None:
@@ -83,6 +85,8 @@ def test_options_in_the_address_are_terms_and_arguments_come_first() -> None:
     assert isinstance(ledger, PostgresLedger)
     assert (ledger.lease_s, ledger._terms.horizon, ledger._terms.keep, ledger._migrates) == (12.0, 34.0, 56.0, False)
     assert PostgresLedger(url, lease=99.0, migrate=True).lease_s == 99.0
+    both = parsed("postgresql://h/b?schema=one", "two")
+    assert (both.schema, both.dsn) == ("two", "postgresql://h/b"), "a server refuses options that it does not know"
 
 
 async def test_an_error_shows_nothing_of_the_address_that_is_secret() -> None:
@@ -207,6 +211,26 @@ async def test_what_the_server_cannot_hold_is_refused_and_costs_nobody_else_anyt
         assert [type(each).__name__ for each in results] == ["Hold", "LedgerUnavailable"]
         long = new_entry(Account("f" * 800, "\u00e9" * 400, "x" * 800))
         assert (await ledger.intent(long)).entry == long.id
+
+
+@pytest.mark.parametrize("name", ["\0", "\udc80", "x" * 801])
+async def test_a_question_that_the_server_cannot_understand_costs_nobody_else_anything(
+    postgres_url: str, name: str
+) -> None:
+    account = Account("fake", "fake://1", name)
+    async with opened(PostgresLedger(postgres_url)) as ledger:
+        questions = [
+            ledger.claim([account], 5),
+            ledger.known(account),
+            ledger.park(account, seconds=1.0, error_code="check"),
+            ledger.unpark(account),
+            ledger.take_turn(account, "a", slots=1, runs=None, window_s=60.0),
+            ledger.take_turn(ONE, name, slots=2, runs=None, window_s=60.0),
+        ]
+        if len(name) == 1:
+            questions += [ledger.retry(name), ledger.forget(name)]
+        results = await asyncio.gather(ledger.intent(new_entry()), *questions, return_exceptions=True)
+        assert [type(each).__name__ for each in results] == ["Hold"] + ["LedgerUnavailable"] * len(questions)
 
 
 # -- transactions side by side ----------------------------------------------------------------------------------------

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 
 from chatlease import PostgresLedger
-from chatlease.errors import LedgerUnavailable
+from chatlease._ledger._address import parsed
+from chatlease._ledger._server_faults import Fault
+from chatlease._ledger._store import Connection
+from chatlease._ledger._wire import Wire
+from chatlease.errors import LeaseLost, LedgerUnavailable
+from chatlease.ledger import Turn
 from chatlease.testing import ManualClock
 from tests import postgres
 from tests.cuttable import cuttable
@@ -104,27 +110,30 @@ async def test_a_schema_that_is_dropped_underneath_is_made_again_with_what_is_kn
         ledger.settled(hold)
 
 
-async def test_a_turn_that_was_not_written_is_asked_for_again(postgres_url: str) -> None:
+async def test_a_turn_that_was_not_written_is_asked_for_again(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Between the two tries somebody else may have got it."""
     with cuttable(postgres_url) as way:
         async with opened(OwnServerHandle(way.url)) as one, opened(OwnServerHandle(postgres_url)) as two:
-            loop, theirs = asyncio.get_running_loop(), list[bool]()
+            loop, theirs = asyncio.get_running_loop(), list[Turn]()
 
-            def other() -> None:
-                asked = two.take_turn(ACCOUNT, "b", slots=1, runs=5, window_s=60.0)
-                theirs.append(asyncio.run_coroutine_threadsafe(asked, loop).result(10).taken)
+            async def taken() -> bool:  # not at once: the server may not know yet that the first try was cut
+                turn = await two.take_turn(ACCOUNT, "b", slots=1, runs=5, window_s=60.0)
+                theirs.extend([turn] * turn.taken)
+                return turn.taken
 
-            connected = store_of(one)._connected
+            connected, tries = store_of(one)._connected, itertools.count(1)
 
-            def first_theirs() -> object:
-                if not store_of(one)._server.wire.is_open:  # type: ignore[attr-defined]
-                    other()
+            def first_theirs() -> Connection:
+                if next(tries) == 2:
+                    asyncio.run_coroutine_threadsafe(until(taken), loop).result(20)
                 return connected()
 
-            store_of(one)._connected = first_theirs  # type: ignore[method-assign,assignment]
+            monkeypatch.setattr(store_of(one), "_connected", first_theirs)
             way.cut_at(b"COMMIT\0", "before")
             mine = await one.take_turn(ACCOUNT, "a", slots=1, runs=5, window_s=60.0)
-            assert (mine.taken, theirs) == (False, [True])
+            assert (mine.taken, len(theirs)) == (False, 1)
             assert postgres.ask(postgres_url, "SELECT used FROM budgets") == [(1,)]
 
 
@@ -135,3 +144,36 @@ async def test_a_place_is_worth_nothing_without_the_lease(postgres_url: str) -> 
         ledger.end_turn("a")
         store_of(ledger).lease.lose()
         assert ledger.turn_at_hand(ACCOUNT, "b", runs=None, window_s=60.0) is None
+
+
+async def test_nothing_is_written_in_the_name_of_a_holder_that_was_declared_dead(postgres_url: str) -> None:
+    """The fence: whatever the dead one asks for first is done as another holder, or not at all."""
+    async with opened(OwnServerHandle(postgres_url)) as one, opened(OwnServerHandle(postgres_url)) as two:
+        holds = [await one.intent(new_entry()) for _ in range(2)]
+        await one.bound(holds[0], "chat")
+        dead = holds[0].lease.holder
+        postgres.ask(postgres_url, "UPDATE holders SET state = 'dead', ended_at = 0 WHERE id = ?", (dead,))
+        later = await one.intent(new_entry())
+        assert holds[0].lease.lost()
+        assert later.lease.holder != dead
+        with pytest.raises(LeaseLost):
+            await one.bound(holds[1], "late")
+        rows = "SELECT id, chat FROM entries WHERE holder = ? ORDER BY id"
+        assert postgres.ask(postgres_url, rows, (dead,)) == [(holds[0].entry, "chat"), (holds[1].entry, None)]
+        assert postgres.ask(postgres_url, "SELECT state FROM holders WHERE id = ?", (dead,)) == [("dead",)]
+        assert {claim.entry.id for claim in await two.claim([ACCOUNT], 9)} == {hold.entry for hold in holds}
+
+
+@pytest.mark.parametrize("sql", ["SELECT nothing", "SELECT 1 WHERE ? = 'x'"])
+def test_an_error_of_the_drivers_is_not_kept_behind_ours(postgres_url: str, sql: str) -> None:
+    """Its text, and its frames, hold addresses and values."""
+    with postgres.wire(postgres_url) as wire, pytest.raises(Fault) as failed:
+        wire.execute(sql, ("s3cr\udc80",) if "?" in sql else ())
+    unreachable = Wire(parsed(f"postgresql://bot:s3cr@127.0.0.1:{postgres.free_port()}/bots", None), 5.0)
+    unreachable.set_deadline()
+    with pytest.raises(Fault) as refused:
+        unreachable.connect()
+    unreachable.close()
+    for fault in (failed.value, refused.value):
+        assert (fault.__cause__, fault.__context__) == (None, None)
+        assert "s3cr" not in f"{fault!r} {vars(fault)}"

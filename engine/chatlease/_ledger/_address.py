@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
 from chatlease.errors import UsageError
 
@@ -55,23 +55,36 @@ def parsed(url: str, schema: str | None) -> Address:
     Raises:
         UsageError: It is no such URL; its text is not shown.
     """
-    parts = urlsplit(url)
-    hosts = parts.netloc.rpartition("@")[2]
-    plain = "@" not in parts.path + parts.query and not parts.fragment and _HOSTS.fullmatch(hosts)
-    if parts.scheme not in SCHEMES or not plain or any(each in url for each in "\0\r\n"):
+    parts = _parts(url)
+    if parts is None:
         raise UsageError(
             "a ledger on PostgreSQL is named as postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
             hint="In a name or password, write @ as %40, : as %3A, / as %2F, ? as %3F and # as %23.",
         )
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    chosen = schema or query.pop("schema", "chatlease")
+    named = query.pop("schema", "chatlease")
+    chosen = schema or named
     if not _SCHEMA.fullmatch(chosen):
         raise UsageError("a ledger's schema is named by a letter, and letters, digits and _ behind it, in lower case")
     options = {name: _option(name, query.pop(name)) for name in (*_SECONDS, "migrate") if name in query}
     dsn = parts._replace(scheme="postgresql", query=urlencode(query, quote_via=quote)).geturl()
     if not parts.netloc:  # urlsplit leaves the slashes of an empty one out
         dsn = dsn.replace("postgresql:", "postgresql://", 1) if not dsn.startswith("postgresql://") else dsn
-    return Address(dsn, chosen, options, f"postgresql://{hosts}{parts.path}?schema={chosen}")
+    return Address(dsn, chosen, options, f"postgresql://{_hosts(parts)}{parts.path}?schema={chosen}")
+
+
+def _parts(url: str) -> SplitResult | None:
+    """Return the parts of a URL that cannot be misread; `urlsplit` shows some that it refuses in its errors."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    plain = "@" not in parts.path + parts.query and not parts.fragment and _HOSTS.fullmatch(_hosts(parts))
+    return parts if parts.scheme in SCHEMES and plain and not any(each in url for each in "\0\r\n") else None
+
+
+def _hosts(parts: SplitResult) -> str:
+    return parts.netloc.rpartition("@")[2]
 
 
 def _option(name: str, value: str) -> float | bool:

@@ -220,9 +220,10 @@ class Store(ABC):
         """Refuse what is new; write the rest without it, or keep it."""
         failure = self._unavailable(error)
         batch.refuse_new(failure)
-        if batch and (self._is_hopeless(error) or self._attempt(batch, beat=False)[0] is not None):
+        again = error if self._is_hopeless(error) or not batch else self._attempt(batch, beat=False)[0]
+        if batch and again is not None:
             with self._guard:
-                batch.keep(self._batch if self._may_pass(error) else Batch(), failure)
+                batch.keep(self._batch if self._may_pass(again) else Batch(), failure)
         self._told_failing(self._code_of(error))
 
     def _attempt(self, batch: Batch, *, beat: bool) -> tuple[Exception | None, bool]:

@@ -161,6 +161,7 @@ class StoredLedger(ABC):
 
     async def claim(self, accounts: Collection[Account], limit: int) -> Sequence[Claim]:
         """See `chatlease.ledger.Ledger`."""
+        self._check_accounts(*accounts)
         waiter = Waiter(self._give_back)
         self._opened.submit(lambda batch: batch.claims.append((accounts, limit, waiter)))
         found: list[Claim] = await waiter.future
@@ -168,24 +169,29 @@ class StoredLedger(ABC):
 
     async def known(self, account: Account) -> Known:
         """See `chatlease.ledger.Ledger`."""
+        self._check_accounts(account)
         return cast("Known", await self._run(lambda statements, now, lease: statements.known(account, now)))
 
     async def park(self, account: Account, *, seconds: float, error_code: str) -> bool:
         """See `chatlease.ledger.Ledger`."""
+        self._check_accounts(account)
         return cast(
             "bool", await self._run(lambda statements, now, lease: statements.park(account, now + seconds, error_code))
         )
 
     async def unpark(self, account: Account) -> bool:
         """See `chatlease.ledger.Ledger`."""
+        self._check_accounts(account)
         return cast("bool", await self._run(lambda statements, now, lease: statements.unpark(account)))
 
     async def retry(self, entry: str) -> bool:
         """See `chatlease.ledger.Ledger`."""
+        self._check_text(entry)
         return cast("bool", await self._run(lambda statements, now, lease: statements.retry(entry, now)))
 
     async def forget(self, entry: str) -> bool:
         """See `chatlease.ledger.Ledger`."""
+        self._check_text(entry)
         return cast("bool", await self._run(lambda statements, now, lease: statements.forget(entry, now)))
 
     # -- an account's turn --------------------------------------------------------------------------------------------
@@ -206,6 +212,8 @@ class StoredLedger(ABC):
     ) -> Turn:
         """See `chatlease.ledger.Ledger`."""
         places = self._opened.places
+        self._check_accounts(account)
+        self._check_names(entry)
 
         def ask(statements: Statements, now: float, lease: Lease) -> Turn:
             if slots == 1:
@@ -256,6 +264,10 @@ class StoredLedger(ABC):
         store = self._store
         if store is not None and not store.abandoned:  # closed: it costs one more deletion of a chat that is gone
             store.submit(add, wake=False)
+
+    def _check_accounts(self, *accounts: Account) -> None:
+        for each in accounts:
+            self._check_names(each.service, each.origin, each.account)
 
     def _check_names(self, *names: str) -> None:
         """Raise `LedgerUnavailable` for names that cannot be kept."""

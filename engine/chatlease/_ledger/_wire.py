@@ -165,6 +165,8 @@ class Wire:
             return self._loop.run_until_complete(_by(self._ends, awaitable))
         except Exception as error:  # noqa: BLE001  (the driver's errors have no common root)
             fault = fault_of(error)
+        except asyncio.CancelledError:  # of the driver's own: nobody else cancels anything here
+            fault = Fault("cancelled", cut=True)
         if fault.unprepared:
             self._may_prepare = False
         raise fault
