@@ -4,7 +4,7 @@ Rules that live here:
 
 * What is told in one pass of the event loop is one ``write``, at the end of that pass, to a file opened for appending:
   whole lines, in order. A process that is killed loses at most what it told in the pass in which it was killed. What is
-  told outside a loop, or while another loop's pass waits for its end, is written at once.
+  told outside a loop is written at once.
 * Nothing but an append happens while a session waits; lines are made, and counted as lost, when they are written.
 * Nothing is synced: a loss of power costs what the system had not written yet.
 * A file that cannot be written (the disk is full, its folder is gone) disturbs nobody: up to `_HELD` bytes are kept and
@@ -51,7 +51,8 @@ class TraceFile:
 
     Args:
         path: The file; created with mode 0600 where it does not exist. Its folder must exist. What is no regular file
-            (a pipe, a terminal, ``/dev/stdout``) is only written to.
+            (a pipe, a terminal, ``/dev/stdout``) is only written to; a pipe must have a reader already, and when it is
+            full, lines wait as for a full disk. Of a symbolic link the file behind it is meant, and is the one renamed.
         level: As in `logging`. INFO, the default, is what all that reads traces needs, and costs a short session about
             a tenth of its CPU time; with DEBUG every event is written.
         max_bytes: A file of this size is full; ``None`` for never. By default 64 MiB: some 18,000 short sessions at
@@ -128,13 +129,13 @@ class TraceFile:
     # -- a pass -------------------------------------------------------------------------------------------------------
 
     def _begin_pass(self) -> None:
-        """Write at the end of this pass; at once where there is none, or the end of another loop's is waited for."""
+        """Write at the end of this pass, whatever other loops do; at once where there is none."""
         loop = asyncio._get_running_loop()  # noqa: SLF001
         with self.lock:
             if self._closed:
                 self._told.clear()
                 raise ValueError("the trace file is closed")
-            if loop is None or self._pass_of is not _NOBODY:
+            if loop is None:
                 self.flush()
             else:
                 self._pass_of = loop

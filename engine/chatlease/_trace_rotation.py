@@ -9,6 +9,7 @@ Rules that live here:
   file that will be removed: who comes that late finds it gone, and writes the same once more.
 * A gap in the numbers, left by a process that was killed in the middle, is filled before anything is removed.
 * A lock is never waited for, and renaming that fails is tried again later: the file then grows beyond its size.
+* Nothing else is waited for either: a pipe that is full, or that nobody reads, is an error.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ except ImportError:  # Windows
 
 _LOOK_EVERY_S = 1.0
 _TRY_AGAIN_BYTES = 2**20
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+"""A pipe that nobody reads is an error, like a full disk, and no wait; for regular files it means nothing."""
 
 
 class Rotation:
@@ -52,6 +55,8 @@ class Rotation:
         self._limit: int | None = None
         self._looked_at = 0.0
         self._open()
+        if self._limit is not None:  # a link stays one: it is the file behind it that is renamed, in its own folder
+            self.path = self.path.resolve()
 
     def append(self, data: bytes | bytearray, at: float) -> int:
         """
@@ -82,7 +87,7 @@ class Rotation:
 
     def _open(self) -> None:
         """Open what has the name now, made if there is none."""
-        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NONBLOCK, 0o600)
         before, self._file = self._file, file
         if before >= 0:
             os.close(before)

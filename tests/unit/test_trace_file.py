@@ -286,15 +286,17 @@ def test_a_forked_child_can_go_on_although_another_thread_was_writing(path: Path
 
 
 class Disk:
-    """Stands between a trace file and the system: takes so many bytes, and then no more."""
+    """Stands between a trace file and the system: takes so many bytes, and then no more; fails so many times."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.room: int | None = None
+        self.fails = 0
         self._write = os.write
         patch.setattr(os, "write", self)
 
     def __call__(self, file: int, data: bytes) -> int:
-        if self.room == 0:
+        self.fails -= 1
+        if self.room == 0 or self.fails >= 0:
             raise OSError(errno.ENOSPC, "no space left on device")
         written = self._write(file, data if self.room is None else bytes(data)[: self.room])
         if self.room is not None:
@@ -318,6 +320,17 @@ def test_lines_that_find_no_room_are_kept_and_written_later_in_order(path: Path,
     file(told(10))
     assert numbers(path) == list(range(11))
     assert file.lost == 0
+
+
+def test_lines_never_overtake_each_other(path: Path, disk: Disk) -> None:
+    """A disk that fails now and then, at a line that waits, but not at the next one."""
+    file = TraceFile(path)
+    for number in range(20):
+        disk.fails = int(number % 3 < 2)
+        file(told(number))
+    disk.fails = 0
+    file.close()
+    assert numbers(path) == list(range(20))
 
 
 def test_what_is_more_than_can_be_kept_is_counted_and_told(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -179,3 +180,40 @@ def test_renaming_that_fails_is_tried_again_later(path: Path, monkeypatch: pytes
     assert numbers(path) == list(range(16))
     assert len(numbered(path)) > 1
     assert file.lost == 0
+
+
+def test_a_link_stays_one_and_full_files_lie_beside_what_it_leads_to(tmp_path: Path, path: Path) -> None:
+    real = tmp_path / "elsewhere" / "real.jsonl"
+    real.parent.mkdir()
+    path.symlink_to(real)
+    file = TraceFile(path, max_bytes=2 * BIG)
+    for number in range(5):
+        file(told(number))
+    assert path.is_symlink()
+    assert [each.name for each in numbered(real)] == ["real.jsonl.2", "real.jsonl.1", "real.jsonl"]
+    assert numbers(real) == list(range(5))
+
+
+def test_a_pipe_without_a_reader_is_refused_at_once(path: Path) -> None:
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="No such device"):
+        TraceFile(path)
+
+
+def test_a_pipe_whose_reader_is_slow_is_not_waited_for(path: Path) -> None:
+    """Its lines wait as for a full disk, and come whole and in order when it reads again."""
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        file = TraceFile(path)
+        for number in range(2000):
+            file(told(number))
+        read = bytearray()
+        while len(lines := read.splitlines()) < 2000:
+            read += os.read(reader, 2**20)
+            file.flush()
+        assert [json.loads(line)["number"] for line in lines] == list(range(2000))
+        assert file.lost == 0
+        file.close()
+    finally:
+        os.close(reader)
