@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from chatlease import Engine
 from chatlease.testing import FakeService, ManualClock
+from tests import postgres
 
 
 @pytest.fixture(autouse=True)
@@ -43,3 +44,37 @@ async def engine(service: FakeService, clock: ManualClock) -> AsyncIterator[Engi
     known = {entry.chat for entry in await engine.ledger.open_entries()}
     assert service.chats.keys() <= known
     assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("chatlease")]
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The address of a PostgreSQL server's database; see `tests.postgres`."""
+    try:
+        with postgres.server() as url:
+            yield url
+    except postgres.NoServer as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(scope="session")
+def pooled_server(postgres_server: str) -> Iterator[str]:
+    """The same behind a pooler that gives connections away by the transaction."""
+    try:
+        with postgres.pooled(postgres_server) as url:
+            yield url
+    except postgres.NoServer as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """The address of a schema of the test's own, which is not there yet."""
+    with postgres.schema(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
+def pooled_url(pooled_server: str) -> Iterator[str]:
+    """The same behind a pooler."""
+    with postgres.schema(pooled_server) as url:
+        yield url

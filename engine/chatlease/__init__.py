@@ -13,7 +13,7 @@ from ._answer import Answer
 from ._clock import Clock, SystemClock, Timer
 from ._deadlines import Deadlines
 from ._engine import Engine
-from ._ledger import MemoryLedger, SqliteLedger
+from ._ledger import MemoryLedger, PostgresLedger, SqliteLedger
 from ._lifecycle import State, Trigger
 from ._prompt import Messages, format_prompt
 from ._session import Session
@@ -34,6 +34,7 @@ __all__ = [
     "Hook",
     "MemoryLedger",
     "Messages",
+    "PostgresLedger",
     "Session",
     "SqliteLedger",
     "State",

@@ -104,13 +104,11 @@ class AccountSweep:
 
     async def _claim(self) -> list[Claim]:
         """Claim some entries; a claim that is under way when we are cancelled is taken, so that it can be released."""
-        claiming = self._sweeper.engine.keeper.own(self._claim_some(), "chatlease claim")
+        claiming = self._sweeper.engine.keeper.own(self._claim_some(), "chatlease claim", _looked_at)
         try:
             await asyncio.wait({claiming})
         except asyncio.CancelledError:
             await done_or_later(claiming, self.clock, self.deadlines.grace)
-            if claiming.done():
-                claiming.exception()
             raise
         claims = claiming.result()
         if claims:
@@ -384,3 +382,9 @@ class AccountSweep:
 def late() -> Exception:
     """Return the error for a call that takes too long."""
     return Unavailable("the service did not answer in time", code="deadline-call")
+
+
+def _looked_at(claiming: asyncio.Task[Any]) -> None:
+    """Take note of how it ended: whoever waited may have gone before."""
+    if not claiming.cancelled():
+        claiming.exception()

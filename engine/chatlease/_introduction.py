@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
-from ._ledger import MemoryLedger, SqliteLedger
+from ._ledger import MemoryLedger, PostgresLedger, SqliteLedger
 from .adapter import Adapter
 from .ledger import Ledger
 
@@ -41,8 +41,8 @@ def _version() -> str:
 
 
 def _name(ledger: Ledger | None) -> str:
-    """Return ``sqlite``, ``memory`` or ``none``, as ``CHATLEASE_LEDGER`` has it, or a foreign ledger's class."""
+    """Return the kind of a ledger, a word of our own (``none`` for no ledger), or a foreign ledger's class."""
     if ledger is None:
         return "none"
-    names: dict[type, str] = {SqliteLedger: "sqlite", MemoryLedger: "memory"}
+    names: dict[type, str] = {SqliteLedger: "sqlite", PostgresLedger: "postgres", MemoryLedger: "memory"}
     return names.get(type(ledger), type(ledger).__qualname__)

@@ -13,7 +13,7 @@ from typing import cast
 
 from ._clock import Clock
 from ._deadlines import Deadlines
-from ._ledger import MemoryLedger, SqliteLedger
+from ._ledger import MemoryLedger, PostgresLedger, SqliteLedger
 from ._sweep import Sweep
 from ._trace_file import TraceFile
 from .adapter import Credential, CredentialProvider
@@ -29,7 +29,8 @@ def chosen_ledger(ledger: Ledger | str | None, clock: Clock | None = None) -> Le
     Return the ledger that an argument, or else the environment, names.
 
     Args:
-        ledger: ``sqlite:///PATH``, ``"memory"``, ``"none"``, ``"default"``, a ledger, or ``None``.
+        ledger: ``sqlite:///PATH``, ``postgresql://...``, ``"memory"``, ``"none"``, ``"default"``, a ledger, or
+            ``None``.
         clock: Of the one in memory.
 
     Raises:
@@ -47,10 +48,12 @@ def chosen_ledger(ledger: Ledger | str | None, clock: Clock | None = None) -> Le
         return None
     if ledger.startswith("sqlite:"):
         return SqliteLedger.from_url(ledger)
+    if ledger.startswith(("postgresql:", "postgres:")):
+        return PostgresLedger(ledger)
     # The value is not shown: it may be an address with a password.
     raise UsageError(
         "the ledger named (by ledger= or CHATLEASE_LEDGER) is none that there is",
-        hint='Give "sqlite:///PATH", "memory", "none", a ledger object, or None.',
+        hint='Give "sqlite:///PATH", "postgresql://...", "memory", "none", a ledger object, or None.',
     )
 
 

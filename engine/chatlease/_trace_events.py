@@ -78,7 +78,7 @@ KEYS: Mapping[str, Key] = MappingProxyType(
         "pid": Key("integer", "the engine's process"),
         "host": Key("string", "its machine"),
         "version": Key("string", "of Chatlease"),
-        "ledger": Key("string", "`sqlite`, `memory`, `none`, or the class of a ledger of the bot's own"),
+        "ledger": Key("string", "`sqlite`, `postgres`, `memory`, `none`, or the class of a ledger of the bot's own"),
         "services": Key("strings", "names of the services that the engine speaks to"),
         # the step
         "trigger": Key("string", "the step, or the call, that it is about", values=(*_TRIGGERS, "read_answer")),

@@ -21,7 +21,20 @@ from typing import Protocol
 
 import msgspec
 
-__all__ = ["Account", "Claim", "Counts", "Entry", "EntryState", "Hold", "Known", "Lease", "Ledger", "Listener", "Turn"]
+__all__ = [
+    "Account",
+    "Claim",
+    "Counts",
+    "Entry",
+    "EntryState",
+    "Hold",
+    "Holder",
+    "Known",
+    "Lease",
+    "Ledger",
+    "Listener",
+    "Turn",
+]
 
 
 class EntryState(enum.Enum):
@@ -184,6 +197,29 @@ class Counts(msgspec.Struct, frozen=True):
     orphaned: int = 0
     parked: int = 0
     dead: int = 0
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A process that uses a ledger, and lives, as far as the ledger knows. Times are by the ledger's clock.
+
+    Attributes:
+        id: Its id.
+        host: Name of its machine.
+        began_at: Since when it uses the ledger, in seconds since the epoch.
+        lease_until: Until when its lease runs; past it, it waits for somebody to find it dead.
+        entries: How many open entries it holds.
+        turns: How many accounts' turns it has, or waits for.
+        now: The time at which that was so.
+    """
+
+    id: str
+    host: str
+    began_at: float
+    lease_until: float
+    entries: int
+    turns: int
+    now: float
 
 
 class Known(msgspec.Struct, frozen=True):

@@ -12,13 +12,23 @@ import pytest
 from chatlease import SqliteLedger
 from chatlease.ledger import Account, Claim, Counts, Entry, Hold, Known, Ledger, Turn
 from chatlease.testing import ContractBroken, ManualClock, MemoryLedger, check_ledger
-from tests.unit.ledger_kit import OwnHandle
+from tests.unit.ledger_kit import OwnHandle, OwnServerHandle
 
 
 @pytest.mark.parametrize("liveness", ["flock", "lease"])
 async def test_the_sqlite_ledger_keeps_the_contract(tmp_path: Path, liveness: Literal["flock", "lease"]) -> None:
     clock = ManualClock()
     await check_ledger(lambda: OwnHandle(tmp_path / "ledger", liveness=liveness, clock=clock), clock=clock)
+
+
+@pytest.mark.parametrize("way", ["postgres_url", "pooled_url"])
+async def test_the_postgres_ledger_keeps_the_contract(way: str, request: pytest.FixtureRequest) -> None:
+    clock, url = ManualClock(), request.getfixturevalue(way)
+    await check_ledger(lambda: OwnServerHandle(url, clock=clock), clock=clock)
+
+
+async def test_the_postgres_ledger_keeps_the_contract_by_the_servers_clock(postgres_url: str) -> None:
+    await check_ledger(lambda: OwnServerHandle(postgres_url))
 
 
 async def test_a_single_sqlite_handle_by_real_time_keeps_the_contract_as_far_as_it_goes(tmp_path: Path) -> None:

@@ -9,10 +9,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from tests.crash.harness import Run
 from tests.crash.mutants import MUTANTS
+from tests.crash.nemesis import nemesis
 from tests.crash.oracle import Oracle
 from tests.crash.schedule import mixed, stops
 from tests.crash.terms import Service
@@ -37,6 +39,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=None, help="replays a schedule; any other by default")
     services = ["open-assistant", "langgraph"]
     parser.add_argument("--service", choices=services, default=services[0], help="which service is asked")
+    parser.add_argument(
+        "--ledger", choices=["sqlite", "postgres"], default="sqlite", help="what the ledgers are kept in"
+    )
     parser.add_argument("--mutant", choices=list(MUTANTS), default="", help="break this rule in every worker")
     parser.add_argument("--mutants", action="store_true", help="break each rule in turn, and none, on a fixed seed")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep ledgers and traces there")
@@ -45,7 +50,7 @@ def _options() -> argparse.Namespace:
 
 def _show_run(options: argparse.Namespace) -> int:
     seed = random.randrange(10**6) if options.seed is None else options.seed
-    verdict = _run(seed, options.kills or 1000, options.mutant, options.keep, service=options.service)
+    verdict = _run(seed, options.kills or 1000, options.mutant, options.keep, options=options)
     print(f"\n{verdict.table()}\n")
     problems = [*verdict.broken(), *(f"never seen: {what}" for what in _never_seen(verdict))]
     for problem in problems:
@@ -68,23 +73,37 @@ def _show_mutants(options: argparse.Namespace) -> int:
     print(f"seed {seed}, {kills} kills each\n\n| mutant | verdict | why |\n| --- | --- | --- |")
     wrong = 0
     for name in ("", *MUTANTS):
-        verdict = _run(seed, kills, name, None, service=options.service, quiet=True)
+        verdict = _run(seed, kills, name, None, options=options, quiet=True)
         why = "; ".join(verdict.broken())
         wrong += bool(why) is not bool(name)
         print(f"| {name or 'none'} | {'red' if why else 'green'} | {why} |", flush=True)
     return bool(wrong)
 
 
-def _run(seed: int, kills: int, mutant: str, keep: Path | None, *, service: Service, quiet: bool = False) -> Verdict:
+def _run(
+    seed: int, kills: int, mutant: str, keep: Path | None, *, options: argparse.Namespace, quiet: bool = False
+) -> Verdict:
     if not quiet:
         print(f"seed {seed}, {kills} kills", flush=True)
-    with tempfile.TemporaryDirectory(prefix="chatlease-crash-") as temporary:
+    with (
+        tempfile.TemporaryDirectory(prefix="chatlease-crash-") as temporary,
+        nemesis() if options.ledger == "postgres" else nullcontext() as server,
+    ):
         folder = keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         lives, stopped = mixed(seed, kills), stops(seed, kills)
         progress = _silent if quiet else _teller(kills)
+        service: Service = options.service
         run = Run(
-            seed, lives, stopped, folder, service=service, mutant=mutant, keep=keep is not None, progress=progress
+            seed,
+            lives,
+            stopped,
+            folder,
+            service=service,
+            nemesis=server,
+            mutant=mutant,
+            keep=keep is not None,
+            progress=progress,
         )
         verdict = asyncio.run(run.verdict())
         sys.stdout.write((folder / "errors.txt").read_text(errors="replace")[-4000:])

@@ -6,11 +6,14 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from tests.crash import traces
+from tests.crash.nemesis import Nemesis
 from tests.crash.nursery import Event
 from tests.crash.oracle import Oracle
 from tests.crash.processes import LangGraphServer, Nursery, Server
@@ -28,6 +31,8 @@ _AT_ONCE: dict[Service, int] = {"open-assistant": 5, "langgraph": 2}
 """Workers of a fleet besides the steady one and the stopped one."""
 _LIVES_LONGER: dict[Service, float] = {"open-assistant": 1.0, "langgraph": 2.5}
 """By so much: LangGraph takes a run from its queue every half a second."""
+_LIVES_LONGER_ON_A_SERVER = 2.0
+"""By so much, again: it has to be connected to, and is away now and then."""
 _LOOKS_S = 0.5
 _PLANTS_S = 3.0
 _STARTS_WITHIN_S = 20.0
@@ -48,6 +53,7 @@ class Run:
         stops: Those that are stopped for longer than their lease.
         folder: For ledgers, traces and what the programs say.
         service: Which one is asked.
+        nemesis: What happens to the server of the ledgers; without one they are files.
         mutant: A rule that all workers break.
         keep: Keep the traces.
         progress: Told how it goes, now and then.
@@ -65,6 +71,7 @@ class Run:
         folder: Path,
         *,
         service: Service = "open-assistant",
+        nemesis: Nemesis | None = None,
         mutant: str = "",
         keep: bool = False,
         progress: Callable[[Verdict, Oracle], object] = lambda _verdict, _oracle: None,
@@ -74,6 +81,7 @@ class Run:
         self._seed = seed
         self._lives, self._stops = lives, stops
         self._folder = folder
+        self._nemesis = nemesis
         self._mutant = mutant
         self._keep = keep
         self._progress = progress
@@ -108,11 +116,15 @@ class Run:
                 await self._plant(fleet, empty=True)
         await asyncio.sleep(SWEEP.skew + _DATE_S)  # an empty chat is nobody's only outside of every create's window
         async with self._watching():
-            async with asyncio.TaskGroup() as group:
-                for number in range(FLEETS):
-                    group.create_task(self._run_fleet(number))
+            await self._run_fleets()
             await asyncio.sleep(max(0.0, self._killed_last + LATEST_S + 0.5 - time.monotonic()))
         await self._judge()
+
+    async def _run_fleets(self) -> None:
+        torment = None if self._nemesis is None else self._nemesis.torment(self._seed)
+        async with _beside(torment), asyncio.TaskGroup() as group:
+            for number in range(FLEETS):
+                group.create_task(self._run_fleet(number))
 
     # -- one fleet ----------------------------------------------------------------------------------------------------
 
@@ -122,10 +134,13 @@ class Run:
             url=self._server.url,
             dialect="website" if number == self._seed % FLEETS else "server",  # each liveness meets both, by seed
             on_disconnect="cancel" if number == self._seed % FLEETS else "continue",
-            ledger=str(self._folder / f"ledger{number}.sqlite3"),
+            ledger=self._ledger(number),
             liveness="flock" if number == 0 else "lease",
             accounts=accounts,
         )
+
+    def _ledger(self, number: int) -> str:
+        return str(self._folder / f"ledger{number}.sqlite3") if self._nemesis is None else self._nemesis.ledgers[number]
 
     async def _run_fleet(self, number: int) -> None:
         (constant,) = of_fleet(steady(self._seed), number)
@@ -161,7 +176,8 @@ class Run:
             trace.unlink(missing_ok=True)
 
     async def _kill(self, life: Life, end: asyncio.Future[Event]) -> None:
-        await asyncio.wait({end}, timeout=life.seconds * _LIVES_LONGER[self._service])
+        longer = _LIVES_LONGER[self._service] * (1.0 if self._nemesis is None else _LIVES_LONGER_ON_A_SERVER)
+        await asyncio.wait({end}, timeout=life.seconds * longer)
         if not end.done():
             self._deaths[life.name] = time.monotonic()
             self._nursery.signal(life.name, signal.SIGKILL)
@@ -212,13 +228,8 @@ class Run:
 
     @asynccontextmanager
     async def _watching(self) -> AsyncGenerator[None]:
-        watching = asyncio.create_task(self._watch())
-        try:
+        async with _beside(self._watch()):
             yield
-        finally:
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
 
     async def _watch(self) -> None:
         while True:
@@ -240,8 +251,22 @@ class Run:
         verdict.counts["steady"] = sum(self._oracle.creates[life.name] for life in steady(self._seed))
         verdict.hurt, verdict.allowed = self._oracle.judge(self._deaths, self._stopped | self._told_loss)
         verdict.stopped = len(self._stopped)
+        verdict.faults = Counter() if self._nemesis is None else self._nemesis.done
         verdict.lost_leases = len(self._stopped & self._told_loss)
         verdict.paused = len(self._told_loss - self._stopped)
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None] | None) -> AsyncGenerator[None]:
+    """Do something else during the block."""
+    task = None if work is None else asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
 
 def _accounts(seed: int, fleet: int) -> dict[str, str]:

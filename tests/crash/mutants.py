@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from chatlease import SqliteLedger, _account_sweep, _core, _steps, _sweep
+from chatlease import _account_sweep, _core, _steps, _sweep
 from chatlease._core import Core
 from chatlease._ledger._statements import Statements
+from chatlease._ledger._stored import StoredLedger
 from chatlease._lifecycle import Trigger
 from chatlease.errors import Unavailable
 from chatlease.ledger import Entry, Hold, Lease
@@ -24,18 +25,18 @@ def apply(name: str) -> None:
 def _no_intent() -> None:
     """The ledger learns of a chat only from the reply to its creation."""
     waiting: dict[str, Entry] = {}
-    intent, bound = SqliteLedger.intent, SqliteLedger.bound
+    intent, bound = StoredLedger.intent, StoredLedger.bound
 
-    async def later(self: SqliteLedger, entry: Entry) -> Hold:
+    async def later(self: StoredLedger, entry: Entry) -> Hold:
         waiting[entry.id] = entry
         return Hold(entry.id, self._opened.lease)
 
-    async def both(self: SqliteLedger, hold: Hold, chat: str) -> None:
+    async def both(self: StoredLedger, hold: Hold, chat: str) -> None:
         await intent(self, waiting.pop(hold.entry))
         await bound(self, hold, chat)
 
-    _patch(SqliteLedger, "intent", later)
-    _patch(SqliteLedger, "bound", both)
+    _patch(StoredLedger, "intent", later)
+    _patch(StoredLedger, "bound", both)
 
 
 def _no_create_deadline() -> None:

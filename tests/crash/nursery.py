@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import os
 import selectors
 import signal
@@ -129,5 +130,6 @@ def _be_born(job: Job) -> None:
 
 
 if __name__ == "__main__":
+    importlib.import_module("asyncpg")  # which a ledger would import in every worker
     gc.freeze()
     Nursery().run()

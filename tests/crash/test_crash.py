@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.crash.harness import Run
+from tests.crash.nemesis import Nemesis, nemesis
 from tests.crash.schedule import Life, at_failpoints, at_random, mixed, stops
 from tests.crash.verdict import Verdict
 
@@ -17,8 +18,8 @@ SEED = 20260102
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked, and killed by signals")
 
 
-async def _run(lives: Sequence[Life], folder: Path) -> Verdict:
-    verdict = await Run(SEED, lives, stops(SEED, len(lives)), folder).verdict()
+async def _run(lives: Sequence[Life], folder: Path, server: Nemesis | None = None) -> Verdict:
+    verdict = await Run(SEED, lives, stops(SEED, len(lives)), folder, nemesis=server).verdict()
     print(f"\n{verdict.table()}\n")
     for text in verdict.unexpected[:3]:
         print(text)
@@ -44,6 +45,26 @@ async def test_300_kills_at_random_moments_leave_no_chat_and_hurt_no_owner(tmp_p
     assert not [*verdict.broken()]
     assert not verdict.never_seen(failpoints=())
     assert verdict.kills == 300
+
+
+@pytest.fixture
+def tormented(postgres_server: str) -> Iterator[Nemesis]:
+    """A server that workers share, and what happens to it; one of our own, if none is named."""
+    assert postgres_server
+    with nemesis() as found:
+        yield found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_150_kills_with_ledgers_on_a_server_that_fails_leave_no_chat_and_hurt_no_owner(
+    tmp_path: Path, tormented: Nemesis
+) -> None:
+    """Its sessions end, its ways are cut, and it crashes; a worker hit too hard says that its lease is lost."""
+    verdict = await _run(mixed(SEED, 150), tmp_path, tormented)
+    assert not [*verdict.broken()]
+    assert verdict.kills == 150
+    assert verdict.faults.total() >= 5
 
 
 def test_a_seed_replays_its_schedule() -> None:

@@ -24,6 +24,7 @@ class Verdict(msgspec.Struct, kw_only=True):
         failpoints: How often a worker was killed at each failpoint.
         counts: Of the oracle.
         events: How often each trace event was seen in the workers' traces.
+        faults: What happened to the server of the ledgers, and how often.
         stopped: How many workers were stopped for longer than their lease.
         lost_leases: How many of these noticed it.
         paused: How many others lost their lease, because the machine gave them no time.
@@ -48,6 +49,7 @@ class Verdict(msgspec.Struct, kw_only=True):
     failpoints: Counter[str] = msgspec.field(default_factory=Counter[str])
     counts: Counter[str] = msgspec.field(default_factory=Counter[str])
     events: Counter[str] = msgspec.field(default_factory=Counter[str])
+    faults: Counter[str] = msgspec.field(default_factory=Counter[str])
     stopped: int = 0
     lost_leases: int = 0
     paused: int = 0
@@ -104,6 +106,7 @@ class Verdict(msgspec.Struct, kw_only=True):
             "seed": self.seed,
             "kills": self.kills,
             "of these at failpoints": self.failpoints.total(),
+            **{f"faults of the ledgers' server: {name}": number for name, number in sorted(self.faults.items())},
             "workers stopped (SIGSTOP)": self.stopped,
             "chats created": self.counts["created"],
             "of these by the steady workers": self.counts["steady"],

@@ -22,9 +22,10 @@ from typing import Literal
 import aiohttp
 import msgspec
 
-from chatlease import Credential, Engine, SqliteLedger, Swept, TraceEvent, TraceFile
+from chatlease import Credential, Engine, PostgresLedger, SqliteLedger, Swept, TraceEvent, TraceFile
 from chatlease.adapter import Adapter
 from chatlease.errors import ChatleaseError, LeaseLost, LedgerUnavailable
+from chatlease.ledger import Ledger
 from chatlease.testing import failpoints
 from chatlease_adapters.langgraph import LangGraph
 from chatlease_adapters.open_assistant import OpenAssistant
@@ -48,8 +49,8 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
         url: Of the service.
         dialect: How they speak to Open-Assistant.
         on_disconnect: What they tell LangGraph to do with the runs of the dead.
-        ledger: Path of the file.
-        liveness: How they know of each other's death.
+        ledger: Path of the file, or address of the schema.
+        liveness: How they know of each other's death, on a file.
         accounts: Names and tokens. The last one is the unlucky one.
     """
 
@@ -148,17 +149,20 @@ class _Worker:
         return True
 
     def _engine(self, http: aiohttp.ClientSession) -> Engine:
-        fleet = self._fleet
         return Engine(
             self._adapter(http),
-            ledger=SqliteLedger(
-                fleet.ledger, lease=LEASE_S, horizon=HORIZON_S[fleet.service], keep=KEEP_S, liveness=fleet.liveness
-            ),
+            ledger=self._ledger(),
             sweep=SWEEP,
             deadlines=DEADLINES,
             credentials=lambda _service, account: self._credential(account),
             hooks=[self._trace],
         )
+
+    def _ledger(self) -> Ledger:
+        fleet, horizon = self._fleet, HORIZON_S[self._fleet.service]
+        if fleet.ledger.startswith("postgresql:"):
+            return PostgresLedger(fleet.ledger, lease=LEASE_S, horizon=horizon, keep=KEEP_S)
+        return SqliteLedger(fleet.ledger, lease=LEASE_S, horizon=horizon, keep=KEEP_S, liveness=fleet.liveness)
 
     def _adapter(self, http: aiohttp.ClientSession) -> Adapter:
         fleet = self._fleet

@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 import os
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,10 +39,13 @@ from hypothesis.stateful import (
 
 from chatlease._ledger import _schema
 from chatlease._ledger._reaper import Reaper
+from chatlease._ledger._server_statements import ServerStatements
 from chatlease._ledger._statements import Statements, key
+from chatlease._ledger._wire import Wire
 from chatlease._sweep import Sweep, match, ready_at, retry_in
 from chatlease.adapter import ChatListing
 from chatlease.ledger import Account, Claim, EntryState, Hold, Known, Lease
+from tests import postgres
 
 LEASE, HORIZON = 60.0, 300.0
 WATCHDOG = LEASE * 5 / 6
@@ -163,8 +166,7 @@ class Protocol(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 1_000_000.0
-        self.db = sqlite3.connect(":memory:", isolation_level=None)
-        _schema.migrate(self.db)
+        self.db = self.database()
         self.sql = self.statements()
         self.service = Service()
         self.processes: list[Process] = []
@@ -181,6 +183,18 @@ class Protocol(RuleBasedStateMachine):
         self.by_key, self.tells_time = tells == "key", tells == "time"
         for _ in range(2):
             self.start_process()
+
+    # -- where it is kept ---------------------------------------------------------------------------------------------
+
+    def database(self) -> Any:
+        """A database of its own, with the ledger's tables in it."""
+        found = sqlite3.connect(":memory:", isolation_level=None)
+        _schema.migrate(found)
+        return found
+
+    def let_go(self) -> None:
+        """Leave nothing of it."""
+        self.db.close()
 
     # -- what a mutant may change -------------------------------------------------------------------------------------
 
@@ -290,7 +304,7 @@ class Protocol(RuleBasedStateMachine):
         session.hold = Hold(session.id, lease)
 
     def intent_at(self, session: Session) -> float:
-        ((at,),) = self.db.execute("SELECT intent_at FROM entries WHERE id = ?", (session.id,)).fetchall()
+        ((at,),) = self.db.execute("SELECT intent_at FROM entries WHERE id = ?", (session.id,))
         return float(at)
 
     # -- sweepers -----------------------------------------------------------------------------------------------------
@@ -495,7 +509,7 @@ class Protocol(RuleBasedStateMachine):
     @invariant()
     def epochs_only_grow(self) -> None:
         """I3."""
-        for name, epoch in self.db.execute("SELECT id, epoch FROM entries").fetchall():
+        for name, epoch in self.db.execute("SELECT id, epoch FROM entries"):
             if epoch < self.epochs.get(name, 0):
                 raise Broken(f"the epoch of {name} went back")
             self.epochs[name] = epoch
@@ -503,7 +517,7 @@ class Protocol(RuleBasedStateMachine):
     @invariant()
     def the_dead_stay_dead(self) -> None:
         """I4."""
-        states = dict(self.db.execute("SELECT id, state FROM holders").fetchall())
+        states = dict(list(self.db.execute("SELECT id, state FROM holders")))
         if any(states.get(holder) == "live" for holder in self.dead):
             raise Broken("a dead holder lives again")
         self.dead |= {holder for holder, state in states.items() if state != "live"}
@@ -530,7 +544,7 @@ class Protocol(RuleBasedStateMachine):
                 break
         left = self.service.chats.keys() - self.foreign
         entries = self.sql.open_entries()
-        self.db.close()
+        self.let_go()
         if left or entries or self.service.late:
             raise Broken(f"{left} and {entries} are left in the end")
 
@@ -643,7 +657,10 @@ class NoWatchdog(Protocol):
 class _ClaimingFromTheLiving(Statements):
     def claim(self, lease: Lease, now: float, accounts: Any, limit: int) -> list[Claim]:
         rows = self._rows("SELECT id FROM entries WHERE state IN ('intent', 'bound') AND next_try_at <= ?", (now,))
-        return [self._take(name, lease, now) for (name,) in rows[:limit]]
+        found = [name for (name,) in rows[:limit]]
+        for name in found:
+            self._db.execute("UPDATE entries SET holder = NULL WHERE id = ?", (name,))
+        return [claim for name in found for claim in self._take(name, lease, now)]
 
     def due(self, now: float) -> list[Account]:
         return [BOT]
@@ -734,3 +751,52 @@ def test_the_harm_of_each_break_is_noticed_and_the_protocol_does_none(broken: ty
 def test_breaks_are_found_by_looking(broken: type[Protocol]) -> None:
     with pytest.raises(Broken):
         run_state_machine_as_test(broken, settings=HUNT)
+
+
+# -- the same on a server ---------------------------------------------------------------------------------------------
+
+
+class OnServer(Protocol):
+    """The protocol as PostgreSQL is asked, one world after the other in a transaction of which nothing remains."""
+
+    wire: Wire
+
+    def database(self) -> Any:
+        self.wire.run("SAVEPOINT world")
+        return self.wire
+
+    def statements(self) -> Statements:
+        return ServerStatements(self.db, HORIZON)
+
+    def let_go(self) -> None:
+        self.wire.run("ROLLBACK TO SAVEPOINT world; RELEASE SAVEPOINT world")
+
+
+@pytest.fixture
+def _wired(postgres_server: str) -> Iterator[None]:
+    with postgres.begun(postgres_server) as wire:
+        OnServer.wire = wire
+        yield
+        del OnServer.wire
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_wired")
+def test_the_protocol_keeps_its_laws_on_a_server() -> None:
+    """Fewer worlds than above: what differs is the statements, not the order of events."""
+    run_state_machine_as_test(OnServer, settings=settings(USUAL, max_examples=EXAMPLES or 60))
+
+
+@pytest.mark.parametrize("broken", STORIES, ids=lambda broken: broken.__name__)
+@pytest.mark.usefixtures("_wired")
+def test_the_harm_of_each_break_is_noticed_on_a_server_too(broken: type[Protocol]) -> None:
+    tell(OnServer, STORIES[broken])
+    with pytest.raises(Broken):
+        tell(_mixed(broken), STORIES[broken])
+
+
+def _mixed(broken: type[Protocol]) -> type[Protocol]:
+    class Mixed(broken, OnServer):  # type: ignore[misc, valid-type]
+        """That break, on a server."""
+
+    return Mixed

@@ -11,20 +11,23 @@ import textwrap
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
-from chatlease import Engine, Session, SqliteLedger
-from chatlease._clock import SystemClock
+from chatlease import Engine, PostgresLedger, Session, SqliteLedger
 from chatlease._ledger import _connection
 from chatlease._ledger._connection import Db
+from chatlease._ledger._file import LedgerFile
+from chatlease._ledger._file_store import FileStore
 from chatlease._ledger._store import Store
+from chatlease._ledger._stored import StoredLedger
 from chatlease.errors import LedgerUnavailable
 from chatlease.ledger import Account, Entry
 from chatlease.testing import FakeService
 
 ACCOUNT = Account("fake", "fake://1", "bot-7")
+L = TypeVar("L", bound=StoredLedger)
 _numbers = itertools.count(1)
 
 
@@ -33,14 +36,25 @@ class OwnHandle(SqliteLedger):
 
     async def open(self) -> None:
         if self._store is None:
-            self._store = Store(self.path.resolve(), self._terms, self._clock or SystemClock())
+            self._store = FileStore(self.path.resolve(), self._terms, self._clock)
+            self._store.users = 1
+            self._store.start()
+        await super().open()
+
+
+class OwnServerHandle(PostgresLedger):
+    """A ledger on a server with a connection, threads and a holder of its own, as another process would have."""
+
+    async def open(self) -> None:
+        if self._store is None:
+            self._store = self._new_store()
             self._store.users = 1
             self._store.start()
         await super().open()
 
 
 @asynccontextmanager
-async def opened(ledger: SqliteLedger) -> AsyncGenerator[SqliteLedger]:
+async def opened(ledger: L) -> AsyncGenerator[L]:
     """Open a ledger for the block."""
     await ledger.open()
     try:
@@ -49,10 +63,17 @@ async def opened(ledger: SqliteLedger) -> AsyncGenerator[SqliteLedger]:
         await ledger.aclose()
 
 
-def store_of(ledger: SqliteLedger) -> Store:
+def store_of(ledger: StoredLedger) -> Store:
     """Return the store behind a handle."""
     assert ledger._store is not None
     return ledger._store
+
+
+def file_of(ledger: StoredLedger) -> LedgerFile:
+    """Return the file behind a handle."""
+    store = store_of(ledger)
+    assert isinstance(store, FileStore)
+    return store._file
 
 
 def new_entry(account: Account = ACCOUNT) -> Entry:
@@ -62,7 +83,7 @@ def new_entry(account: Account = ACCOUNT) -> Entry:
     )
 
 
-async def beat(ledger: SqliteLedger) -> None:
+async def beat(ledger: StoredLedger) -> None:
     """Have the lease renewed, and wait until it is."""
     store = store_of(ledger)
     store.pulse()
@@ -221,7 +242,7 @@ def rows(path: Path, sql: str) -> list[Any]:
 class Bot:
     """An engine with a session under way."""
 
-    def __init__(self, engine: Engine, service: FakeService, ledger: SqliteLedger, session: Session) -> None:
+    def __init__(self, engine: Engine, service: FakeService, ledger: StoredLedger, session: Session) -> None:
         self.engine = engine
         self.service = service
         self.ledger = ledger
@@ -240,7 +261,7 @@ class Bot:
             with pytest.raises(LedgerUnavailable) as caught:
                 await self.engine.ask("refused").text()
         assert self.service.calls["create_chat"] == before
-        assert str(self.ledger.path) in str(caught.value)
+        assert str(self.ledger._name) in str(caught.value)
         assert caught.value.hint
         return caught.value
 
@@ -265,8 +286,15 @@ class Bot:
 @asynccontextmanager
 async def bot_on(path: Path) -> AsyncGenerator[Bot]:
     """Open a ledger and an engine, and create a chat; none may be left in the end."""
+    async with bot_with(SqliteLedger(path)) as bot:
+        yield bot
+
+
+@asynccontextmanager
+async def bot_with(closed: StoredLedger) -> AsyncGenerator[Bot]:
+    """Open that ledger and an engine, and create a chat; none may be left in the end."""
     service = FakeService()
-    async with opened(SqliteLedger(path)) as ledger:
+    async with opened(closed) as ledger:
         async with Engine(service, ledger=ledger, sweep=None) as engine:
             session = engine.session()
             await session.ready_cookies()

@@ -322,7 +322,7 @@ def test_the_environment_can_do_without_a_ledger_and_the_program_goes_before_it(
 def test_a_ledger_that_nobody_knows_is_a_usage_error_that_does_not_show_what_was_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("CHATLEASE_LEDGER", "postgres://user:secret@host")
+    monkeypatch.setenv("CHATLEASE_LEDGER", "mysql://user:secret@host")
     with pytest.raises(UsageError, match="ledger") as caught:
         Engine(FakeService())
     assert '"memory"' in caught.value.hint

@@ -27,6 +27,7 @@ from tests.unit.ledger_kit import (
     bot_on,
     ended,
     faults,
+    file_of,
     files_of,
     heard_from,
     new_entry,
@@ -34,7 +35,6 @@ from tests.unit.ledger_kit import (
     rows,
     sqlite_error,
     started,
-    store_of,
     tell,
     until,
 )
@@ -371,7 +371,7 @@ async def test_a_file_that_was_replaced_while_it_was_closed_is_noticed(tmp_path:
     async with bot_on(path) as bot:
         with faults.failing("SQLITE_IOERR_WRITE"):
             await bot.refuses()
-        assert store_of(bot.ledger)._file._connection is None
+        assert not file_of(bot.ledger).is_open
         for each in files_of(path):
             each.unlink()
         assert bot.session.id in {each.id for each in await bot.ledger.open_entries()}

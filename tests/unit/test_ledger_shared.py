@@ -1,9 +1,11 @@
-"""The ledger on SQLite shared by engines, threads and loops of one process, and by callers who leave."""
+"""A ledger shared by engines, threads and loops of one process, and by callers who leave."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,11 @@ import pytest
 from chatlease import Engine, SqliteLedger
 from chatlease._ledger import _store
 from chatlease._ledger._batch import Waiter
+from chatlease._ledger._stored import StoredLedger
 from chatlease.errors import LedgerUnavailable
 from chatlease.ledger import EntryState
 from chatlease.testing import FakeService
-from tests.unit.ledger_kit import ACCOUNT, Faults, Heard, OwnHandle, faults, new_entry, opened, rows, store_of, until
+from tests.unit.ledger_kit import ACCOUNT, Faults, Heard, faults, new_entry, opened, rows, store_of, until
 
 __all__ = ["faults"]
 
@@ -90,9 +93,9 @@ async def test_a_loop_that_is_gone_disturbs_nobody(tmp_path: Path, monkeypatch: 
         await until(one)
 
 
-async def test_a_cancelled_intent_is_not_left_as_living(tmp_path: Path) -> None:
+async def test_a_cancelled_intent_is_not_left_as_living(handle: Callable[[], StoredLedger]) -> None:
     """Else it would keep lost chats of its account ambiguous for as long as this process lives."""
-    async with opened(SqliteLedger(tmp_path / "ledger")) as ledger:
+    async with opened(handle()) as ledger:
         for passes in (1, 2, 3, 5, 50):
             task = asyncio.ensure_future(ledger.intent(new_entry()))
             for _ in range(passes):
@@ -109,8 +112,8 @@ async def test_a_cancelled_intent_is_not_left_as_living(tmp_path: Path) -> None:
         await until(none)
 
 
-async def test_what_a_cancelled_claim_took_is_given_back(tmp_path: Path) -> None:
-    async with opened(SqliteLedger(tmp_path / "ledger")) as ledger:
+async def test_what_a_cancelled_claim_took_is_given_back(handle: Callable[[], StoredLedger]) -> None:
+    async with opened(handle()) as ledger:
         hold = await ledger.intent(new_entry())
         await ledger.hand_over(hold, attempts=3, error_code="http-503", dead=True)
         for passes in (1, 3, 50):
@@ -131,8 +134,8 @@ async def test_what_a_cancelled_claim_took_is_given_back(tmp_path: Path) -> None
         assert (entry.attempts, entry.error_code, entry.dead, entry.orphaned) == (3, "http-503", True, True)
 
 
-async def test_a_turn_asked_for_by_somebody_who_left_is_not_taken(tmp_path: Path) -> None:
-    async with opened(SqliteLedger(tmp_path / "ledger")) as ledger:
+async def test_a_turn_asked_for_by_somebody_who_left_is_not_taken(handle: Callable[[], StoredLedger]) -> None:
+    async with opened(handle()) as ledger:
         task = asyncio.ensure_future(ledger.take_turn(ACCOUNT, "left", slots=1, runs=None, window_s=0.0))
         await asyncio.sleep(0)
         task.cancel()
@@ -142,9 +145,9 @@ async def test_a_turn_asked_for_by_somebody_who_left_is_not_taken(tmp_path: Path
         assert turn.taken
 
 
-async def test_a_hold_of_a_lost_lease_is_worth_nothing(tmp_path: Path) -> None:
+async def test_a_hold_of_a_lost_lease_is_worth_nothing(handle: Callable[[], StoredLedger]) -> None:
     """A write that waited while our holder was declared dead is made by the next holder, or not at all."""
-    async with opened(OwnHandle(tmp_path / "ledger")) as ledger, opened(OwnHandle(tmp_path / "ledger")) as other:
+    async with opened(handle()) as ledger, opened(handle()) as other:
         heard = Heard()
         ledger.listen(heard)
         hold = await ledger.intent(new_entry())
@@ -165,4 +168,20 @@ async def test_a_hold_of_a_lost_lease_is_worth_nothing(tmp_path: Path) -> None:
         }
         other.settled(claim.hold)
         assert len(await other.open_entries()) == 1
-        assert rows(tmp_path / "ledger", "SELECT count(*) FROM holders WHERE state = 'live'") == [(2,)]
+        live = "SELECT count(*) FROM holders WHERE state = 'live'"
+        assert await other._run(lambda statements, now, lease: statements._rows(live, ())) == [(2,)]
+
+
+async def test_who_uses_a_ledger_can_be_seen_and_what_they_hold(handle: Callable[[], StoredLedger]) -> None:
+    async with opened(handle()) as ledger, opened(handle()) as other:
+        holds = [await other.intent(new_entry()) for _ in range(3)]
+        other.settled(holds[0])
+        await other.take_turn(ACCOUNT, "turn", slots=2, runs=None, window_s=0.0)
+        (seen,) = await ledger.holders()
+        assert (seen.id, seen.entries, seen.turns) == (holds[0].lease.holder, 2, 1)
+        assert seen.host == socket.gethostname()
+        assert seen.began_at <= seen.now <= seen.lease_until <= seen.now + ledger.lease_s
+        (us,) = await other.holders()
+        assert us.entries == 0
+        await other.aclose()
+        assert await ledger.holders() == []

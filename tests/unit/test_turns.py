@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from chatlease import Deadlines, Session, SqliteLedger, State
+from chatlease._ledger._stored import StoredLedger
 from chatlease.adapter import Call, Capabilities, RunOptions
 from chatlease.errors import Busy, LedgerUnavailable, RateLimited
 from chatlease.events import Final, Pending
@@ -24,7 +25,6 @@ from chatlease.ledger import Account, Turn
 from chatlease.testing import FakeService, Fault, ManualClock
 from chatlease.testing.fake_service import rate_budget, unavailable
 
-from .ledger_kit import OwnHandle
 from .paced import PacedService
 from .peers import House, Process, Watched, apart, own_gate
 
@@ -278,13 +278,12 @@ class TestTrouble:
             assert await go("1", engine.ask(PROMPT, account="bot").text()) == PROMPT
 
     @pytest.mark.parametrize("seed", range(5))
-    async def test_whoever_is_cancelled_at_any_moment_leaves_no_turn_behind_on_disk(
-        self, tmp_path: Path, seed: int
+    async def test_whoever_is_cancelled_at_any_moment_leaves_no_turn_behind(
+        self, handle: Callable[[], StoredLedger], seed: int
     ) -> None:
         dice = random.Random(seed)
         service = FakeService(tokens=["a"], pending=2)
-        ledger = SqliteLedger(tmp_path / "ledger")
-        async with Watched(service, ledger=ledger) as engine:
+        async with Watched(service, ledger=handle()) as engine:
             asks = [asyncio.create_task(engine.ask(PROMPT, account="bot").text()) for _ in range(30)]
             for ask in asks:
                 for _ in range(dice.randrange(40)):
@@ -294,10 +293,10 @@ class TestTrouble:
             assert await asyncio.wait_for(engine.ask(PROMPT, account="bot").text(), 20) == "a"
 
 
-class TestOnDisk:
-    async def test_processes_on_one_file_never_cancel_each_other(self, tmp_path: Path) -> None:
+class TestShared:
+    async def test_processes_on_one_ledger_never_cancel_each_other(self, handle: Callable[[], StoredLedger]) -> None:
         service = FakeService(tokens=["one ", "two"], pending=3)
-        engines = [Watched(service, ledger=OwnHandle(tmp_path / "ledger")) for _ in range(3)]
+        engines = [Watched(service, ledger=handle()) for _ in range(3)]
         for engine in engines:
             await engine.__aenter__()
         asks = [go(str(n % 3), engines[n % 3].ask(PROMPT, account="bot").text()) for n in range(12)]
@@ -308,10 +307,12 @@ class TestOnDisk:
         assert service.cancelled_runs == 0
         assert not service.chats
 
-    async def test_a_process_that_asks_again_and_again_starves_no_other(self, tmp_path: Path) -> None:
+    async def test_a_process_that_asks_again_and_again_starves_no_other(
+        self, handle: Callable[[], StoredLedger]
+    ) -> None:
         """It keeps its place while nobody waits, and gives it up when somebody does."""
         service = FakeService(tokens=["a"], pending=2)
-        greedy, modest = (Watched(service, ledger=OwnHandle(tmp_path / "ledger")) for _ in range(2))
+        greedy, modest = (Watched(service, ledger=handle()) for _ in range(2))
         asked: list[str] = []
 
         async def ask(engine: Watched) -> None:
@@ -335,19 +336,19 @@ class TestOnDisk:
         assert service.cancelled_runs == 0
         assert not service.chats
 
-    async def test_an_idle_consumer_starves_no_other_process(self, tmp_path: Path) -> None:
+    async def test_an_idle_consumer_starves_no_other_process(self, handle: Callable[[], StoredLedger]) -> None:
         service = FakeService(pending=1, answer_s=0.5)
         deadlines = Deadlines(poll=0.2)
-        one, two = (Watched(service, ledger=OwnHandle(tmp_path / "ledger"), deadlines=deadlines) for _ in range(2))
+        one, two = (Watched(service, ledger=handle(), deadlines=deadlines) for _ in range(2))
         async with one, two, queued(one, "1") as holder:
             assert await asyncio.wait_for(go("2", two.ask(PROMPT, account="bot").text()), 10) == PROMPT
             assert holder.state is State.ASSISTANT_QUEUED
         assert service.cancelled_runs == 0
 
-    async def test_a_budget_is_one_for_all_processes_on_one_file(self, tmp_path: Path) -> None:
+    async def test_a_budget_is_one_for_all_processes_on_one_ledger(self, handle: Callable[[], StoredLedger]) -> None:
         service = FakeService(tokens=["a"], capabilities=rate_budget(10, 3600))
         deadlines = Deadlines(gate=20)
-        engines = [Watched(service, ledger=OwnHandle(tmp_path / "ledger"), deadlines=deadlines) for _ in range(3)]
+        engines = [Watched(service, ledger=handle(), deadlines=deadlines) for _ in range(3)]
         for engine in engines:
             await engine.__aenter__()
         asks = [go(str(n % 3), engines[n % 3].ask(PROMPT, account="bot").text()) for n in range(24)]
@@ -358,6 +359,8 @@ class TestOnDisk:
         for engine in engines:
             await engine.aclose()
 
+
+class TestOnDisk:
     async def test_a_killed_process_gives_its_slot_up_at_once(self, tmp_path: Path) -> None:
         """A real one: it is seen to be dead by the lock that the kernel let go of."""
         path, service = tmp_path / "ledger", FakeService(pending=1)

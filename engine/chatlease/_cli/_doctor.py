@@ -168,7 +168,7 @@ async def ledger_check() -> Check:
     if not ledger.shared:
         return Check("ledger", "skipped", "CHATLEASE_LEDGER is memory: after a crash the chats of that moment stay")
     try:
-        return await _opened(ledger)
+        return await _opened(_ledgers.unmigrated(ledger))
     except (LedgerUnavailable, OSError) as error:
         do = (error.hint if isinstance(error, LedgerUnavailable) else "") or LedgerUnavailable.hint
         return Check("ledger", "problem", str(error), do)

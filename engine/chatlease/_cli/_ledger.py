@@ -6,6 +6,7 @@ Rules that live here:
   will use any more; *parked* and *dead* are those of the orphans that wait for a login, or are tried once a day only.
 * An entry is named by the first characters of its id, as many as no other entry has; a name that fits two is refused.
 * What gives a chat up says so, and asks, unless it is told not to.
+* Looking makes no tables: a ledger on a server that has none yet is migrated by the command for it, or by an engine.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from rich.console import Console
 from rich.table import Table
 
 from chatlease._clock import SystemClock
+from chatlease._ledger import PostgresLedger
 from chatlease.errors import UsageError
 from chatlease.ledger import Entry, EntryState, Ledger
 
-from . import _ledgers
+from . import _holders, _ledgers
 from . import _options as opt
 from ._program import Program
 from ._show import Screen, age, print_json, printable
@@ -63,6 +65,8 @@ def commands(program: Program) -> typer.Typer:
     group.callback(invoke_without_command=True)(program.group(ledger))
     group.command("retry")(program.command(retry))
     group.command("forget")(program.command(forget))
+    group.command("holders")(program.command(_holders.holders))
+    group.command("migrate")(program.command(migrate))
     return group
 
 
@@ -88,7 +92,7 @@ async def ledger(
 
 async def retry(context: typer.Context, entry: EntryId, *, ledger: opt.LedgerUrl = None) -> None:
     """Have the next sweep try an entry, dead letter or parked as it may be."""
-    book = _ledgers.named(_given(context, ledger))
+    book = _ledgers.named(opt.given_ledger(context, ledger))
     found = await _found(book, entry)
     async with _ledgers.opened(book):
         if found.orphaned and await book.retry(found.id):
@@ -105,7 +109,7 @@ async def forget(
     ledger: opt.LedgerUrl = None,
 ) -> None:
     """Give a chat up: drop its entry, although the chat may still exist."""
-    book = _ledgers.named(_given(context, ledger))
+    book = _ledgers.named(opt.given_ledger(context, ledger))
     found = await _found(book, entry)
     screen = Screen()
     screen.note(_loss(found), "bold red")
@@ -118,10 +122,14 @@ async def forget(
     screen.note(f"entry {found.id} is forgotten")
 
 
-def _given(context: typer.Context, ledger: str | None) -> str | None:
-    """Return the ledger named behind the command, else the one before it."""
-    parent = context.parent
-    return ledger or (None if parent is None else parent.params.get("ledger"))
+async def migrate(context: typer.Context, *, ledger: opt.LedgerUrl = None) -> None:
+    """Make the tables of a ledger on PostgreSQL, or bring them up to date; for those who open it with migrate=off."""
+    book = _ledgers.named(opt.given_ledger(context, ledger))
+    if not isinstance(book, PostgresLedger):
+        raise UsageError("only a ledger on PostgreSQL is migrated by hand", hint="Others do so when they are opened.")
+    had, has = await book.migrate()
+    change = f"was of version {had}, and is of {has} now" if had < has else f"is of version {had}: nothing to do"
+    Screen().note(f"{_ledgers.name_of(book)} {change}")
 
 
 # -- one entry --------------------------------------------------------------------------------------------------------

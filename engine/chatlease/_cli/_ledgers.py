@@ -6,7 +6,7 @@ Rules that live here:
 * Looking never hurts: a damaged file is reported and left as it is (opening it for writing would set it aside), and a
   file that cannot be written is shown as it was last written.
 * What is no regular file is not opened: a pipe would block for ever.
-* The address of a ledger is not shown, for it may hold a password; the path of a file is.
+* The address of a ledger is not shown, for it may hold a password; the path of a file is, and the name of a server.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from chatlease._ledger import SqliteLedger
+from chatlease._ledger import PostgresLedger, SqliteLedger
 from chatlease._ledger._faults import code_of, is_lost
 from chatlease._ledger._place import ANOTHER_FILE, refuse_irregular
 from chatlease._ledger._schema import SCHEMA_VERSION
 from chatlease._ledger._statements import Statements
+from chatlease._ledger._stored import StoredLedger
 from chatlease._settings import DEFAULT, chosen_ledger
 from chatlease.errors import LedgerUnavailable, UsageError
 from chatlease.ledger import Entry, Ledger
@@ -76,12 +77,17 @@ def named(url: str | None) -> Ledger:
             f"the ledger chosen ({'none' if ledger is None else 'memory'}) keeps nothing that another process can see",
             hint="Name the one to look into: --ledger sqlite:///PATH.",
         )
-    return ledger
+    return unmigrated(ledger)
+
+
+def unmigrated(ledger: Ledger) -> Ledger:
+    """Return the same ledger, by a handle that makes no tables on a server."""
+    return ledger.unmigrated() if isinstance(ledger, PostgresLedger) else ledger
 
 
 def name_of(ledger: Ledger) -> str:
     """Return what to call a ledger in front of people."""
-    return str(ledger.path) if isinstance(ledger, SqliteLedger) else type(ledger).__name__
+    return ledger.name if isinstance(ledger, StoredLedger) else type(ledger).__name__
 
 
 def exists(ledger: Ledger) -> bool:

@@ -54,7 +54,7 @@ LedgerUrl: TypeAlias = Annotated[
     typer.Option(
         "--ledger",
         metavar="URL",
-        help="sqlite:///PATH; by default what CHATLEASE_LEDGER says, else the file in your state folder.",
+        help="sqlite:///PATH or postgresql://...; by default CHATLEASE_LEDGER, else the file in your state folder.",
     ),
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -106,3 +106,9 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals or not name.isidentifier():
         raise UsageError("an option of the adapter is given as NAME=VALUE")
     return name, value
+
+
+def given_ledger(context: typer.Context, ledger: str | None) -> str | None:
+    """Return the ledger named behind the command, else the one before it."""
+    parent = context.parent
+    return ledger or (None if parent is None else parent.params.get("ledger"))

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeAlias
 
 from chatlease.errors import LeaseLost
-from chatlease.ledger import Account, Entry, Hold, Lease
+from chatlease.ledger import Account, Claim, Entry, Hold, Lease
 
 from ._statements import Statements, key
 
@@ -74,6 +74,16 @@ def _apart(error: Exception) -> Exception:
     return own
 
 
+def given_back(claims: Sequence[Claim]) -> list[Handed]:
+    """Return the notes that leave claimed entries as they were to the next sweep."""
+    notes: list[Handed] = []
+    for claim in claims:
+        entry = claim.entry
+        changes = {"attempts": entry.attempts, "error_code": entry.error_code, "retry_in_s": 0.0}
+        notes.append((claim.hold, {**changes, "dead": entry.dead}, None))
+    return notes
+
+
 class Batch:
     """What goes into one transaction."""
 
@@ -119,7 +129,7 @@ class Batch:
     def write(self, statements: Statements, now: float, lease: Lease) -> None:
         """Run everything; results and refusals are left with the waiters."""
         if self.spent:
-            statements.note_budgets(self.spent)
+            statements.note_budgets(self.spent, now)
         if self.ended_turns:
             statements.end_turns(self.ended_turns)
         if self.absent:

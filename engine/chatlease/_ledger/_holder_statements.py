@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ._sql import Sql
+from chatlease.ledger import Holder
+
+from ._sql import OPEN, Sql
 
 
 class Other(NamedTuple):
@@ -36,8 +38,8 @@ class HolderStatements(Sql):
     def join(self, holder: str, now: float, *, lease: float, host: str, lock: str) -> None:
         """Make a holder live; one that is there already stays what it is."""
         self._db.execute(
-            "INSERT OR IGNORE INTO holders(id, state, lease_until, host, lock, started_at)"
-            " VALUES(?, 'live', ?, ?, ?, ?)",
+            "INSERT INTO holders(id, state, lease_until, host, lock, started_at)"
+            " VALUES(?, 'live', ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (holder, now + lease, host, lock, now),
         )
 
@@ -66,15 +68,37 @@ class HolderStatements(Sql):
         rows = self._rows("SELECT id, lease_until, host, lock FROM holders WHERE state = 'live' AND id <> ?", (holder,))
         return [Other(*row) for row in rows]
 
+    def living(self, now: float) -> list[Holder]:
+        """Return all live holders, the oldest first."""
+        rows = self._rows(
+            f"SELECT id, host, started_at, lease_until, (SELECT count(*) FROM entries WHERE holder = h.id AND {OPEN}),"
+            " (SELECT count(*) FROM turns WHERE holder = h.id) FROM holders h WHERE h.state = 'live'"
+            " ORDER BY started_at, id",
+            (),
+        )
+        return [
+            Holder(
+                id=name,
+                host=host.partition(" ")[0],
+                began_at=began_at,
+                lease_until=lease_until,
+                entries=entries,
+                turns=turns,
+                now=now,
+            )
+            for name, host, began_at, lease_until, entries, turns in rows
+        ]
+
     def bury(self, holder: str, now: float, lease_until: float | None = None) -> bool:
         """Declare a holder dead for ever; with ``lease_until`` only if its lease is still that."""
-        return self._end(holder, "dead", now, lease_until)
+        same = f"SELECT 1 FROM holders WHERE id = ? AND state = 'live' AND lease_until = ?{self.FREE}"
+        if lease_until is not None and not self._rows(same, (holder, lease_until)):
+            return False
+        return self._end(holder, "dead", now)
 
-    def _end(self, holder: str, state: str, now: float, lease_until: float | None = None) -> bool:
+    def _end(self, holder: str, state: str, now: float) -> bool:
         changed = self._db.execute(
-            "UPDATE holders SET state = ?1, ended_at = ?2 WHERE id = ?3 AND state = 'live'"
-            " AND (?4 IS NULL OR lease_until = ?4)",
-            (state, now, holder, lease_until),
+            "UPDATE holders SET state = ?, ended_at = ? WHERE id = ? AND state = 'live'", (state, now, holder)
         )
         if changed.rowcount != 1:
             return False

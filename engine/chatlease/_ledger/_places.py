@@ -9,6 +9,7 @@ Rules that live here:
   as soon as nobody uses it, it is left, and so is one that was not used for a second.
 * What is noted about a place is written before it is left. A process that is killed forgets no more of a budget than
   what was spent since its last write.
+* A file that lost our places is given them again, with what is known of their budgets.
 """
 
 from __future__ import annotations
@@ -92,6 +93,10 @@ class Places:
             self._accounts[entry] = account
             self._waiting.setdefault(account, {})[entry] = ticket
             place = self._places.get(account)
+            if place is not None and entry in place.users:  # a transaction is tried again
+                self._waits_no_more(account, entry)
+                statements.note_budgets({account: (place.began_at, place.used)}, now)
+                return Turn(taken=True, last=runs is not None and place.used >= runs)
             if not free or (place is not None and (place.wanted or place.users)):
                 return Turn(taken=False)
             if place is None:
@@ -100,7 +105,7 @@ class Places:
             turn = place.take(entry, runs, window_s, now)
             if turn.taken:
                 self._waits_no_more(account, entry)
-                statements.note_budgets({account: (place.began_at, place.used)})
+                statements.note_budgets({account: (place.began_at, place.used)}, now)
             return turn
 
     def spent(self, account: Account) -> tuple[float, int]:
@@ -148,6 +153,20 @@ class Places:
                 place.wanted = place.wanted or place.ticket in wanted
             return self._leave({account: p for account, p in self._places.items() if p.is_to_be_left(now)})
 
+    def begin(self) -> None:
+        """Take note that a transaction begins: the one before it, if it failed, gave us no place."""
+        with self._guard:
+            fresh, self._fresh = self._fresh, {}
+            self._leave({account: p for account, p in fresh.items() if self._places.get(account) is p})
+
+    def restore(self, statements: Statements, holder: str, now: float) -> None:
+        """Write everything into a new file, or into an old copy; what somebody else has by now is left soon."""
+        with self._guard:
+            for account, place in self._places.items():
+                alone = statements.keep_turn(account, place.ticket, holder)
+                place.wanted = place.wanted or not alone
+                statements.note_budgets({account: (place.began_at, place.used)}, now)
+
     def confirm(self) -> None:
         """Take note that what was written is durable."""
         self._fresh.clear()
@@ -159,7 +178,7 @@ class Places:
             return self._leave({account: p for account, p in fresh.items() if self._places.get(account) is p})
 
     def clear(self) -> None:
-        """Forget everything: the file, or the holder, is another one, and has none of our tickets."""
+        """Forget everything: the holder is another one, and has none of our tickets."""
         with self._guard:
             self._fresh.clear()
             self._places.clear()

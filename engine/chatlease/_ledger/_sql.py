@@ -31,6 +31,9 @@ class Sql:
         db: In autocommit mode; transactions are the caller's.
     """
 
+    FREE = ""
+    """Behind a SELECT of what is about to be changed: leaves out what another transaction has in hand."""
+
     def __init__(self, db: Database) -> None:
         self._db = db
 

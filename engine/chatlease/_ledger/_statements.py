@@ -63,7 +63,7 @@ class Statements(SweepStatements, TurnStatements):
             " state) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, 'intent') ON CONFLICT(id) DO UPDATE SET state = 'intent',"
             " account = excluded.account, chat = excluded.chat, holder = excluded.holder,"
             " intent_at = excluded.intent_at, next_try_at = excluded.next_try_at,"
-            " create_deadline = excluded.create_deadline, settled_at = NULL WHERE state = 'absent'",
+            " create_deadline = excluded.create_deadline, settled_at = NULL WHERE entries.state = 'absent'",
             # Due at once when its holder dies, whatever becomes of the clock meanwhile.
             [(*who, at, 0.0, at + self._horizon) for *who, at in entries],
         )
@@ -131,7 +131,7 @@ class Statements(SweepStatements, TurnStatements):
 
     def note_loss(self, now: float) -> None:
         """Note that the file before this one was lost, if nobody has."""
-        self._db.execute("INSERT OR IGNORE INTO meta(key, value) VALUES('lost_at', ?)", (repr(now),))
+        self._db.execute("INSERT INTO meta(key, value) VALUES('lost_at', ?) ON CONFLICT DO NOTHING", (repr(now),))
 
     def lost_at(self) -> float | None:
         """Return when the file before this one was lost; ``None`` if none was."""
@@ -141,21 +141,26 @@ class Statements(SweepStatements, TurnStatements):
     def suspect(self, accounts: Iterable[Account], since: float, lost_at: float) -> None:
         """Note, once for each account, that chats of it may be left of which nothing is known but the time."""
         self._db.executemany(
-            "INSERT OR IGNORE INTO entries(id, service, origin, account, state, orphaned, intent_at, create_deadline,"
-            " next_try_at, error_code, orphaned_at) VALUES(?1, ?2, ?3, ?4, 'intent', 1, ?5, ?6, ?6, 'ledger-lost', ?6)",
-            [(_lost_id(each, lost_at), each.service, each.origin, each.account, since, lost_at) for each in accounts],
+            "INSERT INTO entries(id, service, origin, account, state, orphaned, intent_at, create_deadline,"
+            " next_try_at, error_code, orphaned_at) VALUES(?1, ?2, ?3, ?4, 'intent', 1, ?5, ?6, ?6, 'ledger-lost', ?6)"
+            " ON CONFLICT DO NOTHING",
+            # In order: many processes write the same, and where they do so side by side they must not wait in a circle.
+            [
+                (_lost_id(each, lost_at), each.service, each.origin, each.account, since, lost_at)
+                for each in sorted(accounts)
+            ],
         )
 
     def purge(self, before: float) -> bool:
         """Forget what was settled, and which holders ended, before that time; True when there is more to forget."""
         self._db.execute(
-            "DELETE FROM holders WHERE state <> 'live' AND ended_at < ?"
-            f" AND NOT EXISTS(SELECT 1 FROM entries WHERE holder = holders.id AND {OPEN})",
+            "DELETE FROM holders WHERE id IN (SELECT id FROM holders WHERE state <> 'live' AND ended_at < ?"
+            f" AND NOT EXISTS(SELECT 1 FROM entries WHERE holder = holders.id AND {OPEN}){self.FREE})",
             (before,),
         )
         self._db.execute("DELETE FROM budgets WHERE began_at < ?", (before,))
         purged = self._db.execute(
-            "DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE settled_at < ? LIMIT ?)",
+            f"DELETE FROM entries WHERE id IN (SELECT id FROM entries WHERE settled_at < ? LIMIT ?{self.FREE})",
             (before, _PURGED_AT_ONCE),
         )
         return bool(purged.rowcount == _PURGED_AT_ONCE)

@@ -1,4 +1,4 @@
-"""One SQLite file, as this process uses it: one thread, one connection, one holder, whatever engines and loops use it.
+"""One ledger, as this process uses it: one thread, one connection, one holder, whatever engines and loops use it.
 
 Rules that live here:
 
@@ -7,8 +7,9 @@ Rules that live here:
   where several wait at once, the next sync comes a moment later, for more of them. A note that nobody waits for is
   written with the next batch, or after a quarter of a second.
 * The pulse renews the lease four times in its length. A lost lease is noticed by it or by the next write.
-* A file that cannot be trusted any more, and one that was deleted or replaced, is followed by a new one, into which
-  goes what this process knows (`_kept`). Whatever else fails is tried again, and told once.
+* What is written to, a file (`_file_store`) or a server (`_server_store`), and what may go wrong with it, is a
+  subclass's business. Where it has lost what it held, what this process knows is written again (`_kept`). Whatever
+  else fails is tried again, and told once.
 * Nothing that happens to one batch ends the writer: whoever waits is answered.
 """
 
@@ -17,35 +18,26 @@ from __future__ import annotations
 import contextlib
 import enum
 import queue
-import sqlite3
 import threading
-from collections.abc import Callable
-from pathlib import Path
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable
+from typing import Protocol
 
 from chatlease._clock import Clock
 from chatlease.errors import LedgerUnavailable
 from chatlease.ledger import Lease
 
 from ._batch import Batch, Waiter
-from ._faults import code_of, is_lost, unavailable
-from ._file import LedgerFile, Replaced
 from ._kept import Kept
 from ._news import News
 from ._places import Places
-from ._presence import Fenced, Presence, Terms, Unknown
+from ._presence import Fenced, Presence, Terms
 from ._reaper import Reaper
 from ._statements import Statements
 
 _SOON_S = 0.25
 """So long a note that nobody waits for may wait for something else to be written with."""
-_PACE_S = 0.01
-"""
-So long the writer rests after a batch for several waiters.
-
-A sync costs about half of the processor time that a whole session does, whatever is written (measured:
-``tests/bench/README.md``); without a rest sixteen sessions at once share one among two or three of them.
-"""
-_TRIES = 4
+TRIES = 4
 """A transaction is tried so often at most: our holder may be dead, then the file lost."""
 
 
@@ -57,19 +49,36 @@ class _Writer(enum.Enum):
     SLEEPS = enum.auto()
 
 
-class Store:
+class Connection(Protocol):
+    """A way to write."""
+
+    def transaction(self) -> contextlib.AbstractContextManager[Statements]:
+        """Write all or nothing; durable when the block ends."""
+        ...
+
+
+class Store(ABC):
     """
-    A ledger file in this process; `_stores.store_of` returns the one of a path.
+    A ledger in this process; `_stores.store_of` returns the one of a place.
 
     Args:
-        path: The file, absolute.
+        place: What tells it from all others.
         terms: Those of its first user count for all.
         clock: For the wall time and the watchdog.
+        presence: Our holder.
+        reaper: Knows which others live.
     """
 
-    def __init__(self, path: Path, terms: Terms, clock: Clock) -> None:
-        folder = path.with_name(f"{path.name}.holders")
-        self.path = path
+    PACE_S = 0.01
+    """
+    So long the writer rests after a batch for several waiters.
+
+    A sync costs about half of the processor time that a whole session does, whatever is written (measured:
+    ``tests/bench/README.md``); without a rest sixteen sessions at once share one among two or three of them.
+    """
+
+    def __init__(self, place: Hashable, terms: Terms, clock: Clock, presence: Presence, reaper: Reaper) -> None:
+        self.place = place
         self.terms = terms
         self.news = News()
         self.users = 0
@@ -82,9 +91,8 @@ class Store:
         self._stopping = threading.Event()
         self._ends: list[Waiter] = []
         self._beat_due = False
-        self._file = LedgerFile(path, folder, terms.horizon, clock.now)
-        self._presence = Presence(folder, terms, clock)
-        self._reaper = Reaper(folder, terms.lease, clock.now)
+        self._presence = presence
+        self._reaper = reaper
         self.places = Places()
         self._kept = Kept(terms.horizon, terms.keep)
         self._restoring = False
@@ -106,9 +114,9 @@ class Store:
         for thread in self._threads:
             thread.start()
 
+    @abstractmethod
     def now(self) -> float:
         """Return the ledger's time."""
-        return self._clock.wall()
 
     def submit(self, add: Callable[[Batch], object], *, wake: bool = True) -> None:
         """Add something to the batch that waits; ``wake=False`` for what may ride along with something else."""
@@ -205,60 +213,63 @@ class Store:
             self._refuse(batch, error)
         _resolve(waiters)
         if len(waiters) > 1:
-            self._stopping.wait(_PACE_S)
+            self._stopping.wait(self.PACE_S)
         return more
 
     def _refuse(self, batch: Batch, error: Exception) -> None:
         """Refuse what is new; write the rest without it, or keep it."""
-        failure = unavailable(self.path, error)
+        failure = self._unavailable(error)
         batch.refuse_new(failure)
-        hopeless = code_of(error) == "busy"
-        if batch and (hopeless or self._attempt(batch, beat=False)[0] is not None):
+        again = error if self._is_hopeless(error) or not batch else self._attempt(batch, beat=False)[0]
+        if batch and again is not None:
             with self._guard:
-                batch.keep(self._batch if _may_pass(error) else Batch(), failure)
-        self._told_failing(code_of(error))
+                batch.keep(self._batch if self._may_pass(again) else Batch(), failure)
+        self._told_failing(self._code_of(error))
 
     def _attempt(self, batch: Batch, *, beat: bool) -> tuple[Exception | None, bool]:
-        """Write a batch, as another holder or on another file if need be; returns why that failed, and `_beat`."""
+        """Write a batch, as another holder or somewhere else if need be; returns why that failed, and `_beat`."""
         error: Exception | None = None
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             try:
                 return None, self._transact(batch, beat=beat)
             except Fenced as fenced:
                 error = fenced
                 self.lease.lose()
-            except (Unknown, Replaced) as other_file:
-                error = other_file
-                self._begin_anew("removed")
             except Exception as failure:  # noqa: BLE001  (whatever it is, whoever waits must be answered)
                 error = failure
-                if not self._set_aside(failure):
+                if not self._recover(failure):
                     break
         return error, False
 
     def _transact(self, batch: Batch, *, beat: bool) -> bool:
         self._replace_lost_lease()
-        connection = self._file.connected()
-        sent_at, now, more = self._clock.now(), self.now(), False
+        connection = self._connected()
+        sent_at, more = self._clock.now(), False
         self._reaper.begin()
         with connection.transaction() as statements:
-            self._presence.join(statements, now)
+            now = self._enter(statements)
+            self.places.begin()
             if self._restoring:
                 self._kept.restore(statements, self.lease.holder, now)
+                self.places.restore(statements, self.lease.holder, now)
             batch.write(statements, now, self.lease)
             self._kept.suspect(statements, batch, now)
             if beat:
                 more = self._beat(statements, now)
             if self.places.is_look_due(now):
                 self._end_turns(self.places.look(statements, self.lease.holder, now))
+        self._confirm(batch, sent_at if beat else None)
+        return more
+
+    def _confirm(self, batch: Batch, renewed_at: float | None) -> None:
+        """Take note that a batch is durable."""
         self._presence.confirm()
         self._reaper.confirm()
         self.places.confirm()
         self._restoring = False
         self._kept.take(batch)
-        if beat:
-            self._presence.renewed(sent_at)
-        return more
+        if renewed_at is not None:
+            self._presence.renewed(renewed_at)
 
     def _beat(self, statements: Statements, now: float) -> bool:
         statements.renew(self.lease.holder, now, self.terms.lease)
@@ -274,39 +285,57 @@ class Store:
     def _leave(self) -> None:
         try:
             with contextlib.suppress(Exception):
-                if self._kept and self._file.is_open:  # it may have been lost after our last write
-                    self._attempt(Batch(), beat=False)
-                connection = self._file.open_connection
-                if connection is not None:
-                    with connection.transaction() as statements:
-                        self._presence.leave(statements, self.now())
+                self._part()
         finally:
             self._presence.release()
-            self._file.close()
-
-    # -- a file that is lost ------------------------------------------------------------------------------------------
-
-    def _set_aside(self, error: Exception) -> bool:
-        """Set the file aside if it is lost; else let go of it. Returns whether to go on with another one."""
-        if not is_lost(error):
-            self._file.let_go(error)
-            return False
-        try:
-            name = self._file.set_aside(self.now())
-        except OSError:
-            name = None
-        if name is None:
-            self._file.close()
-            return False
-        self._begin_anew(code_of(error), file=name or None)
-        return True
+            self._let_go()
 
     def _begin_anew(self, reason: str, **keys: object) -> None:
-        self.places.clear()
+        """Have everything that we know written again: what we write to does not have it any more."""
         if not self._restoring:
             self.news.tell("ledger.quarantined", error_code=reason, **keys)
         self._restoring = True
         self._presence.rejoin()
+
+    # -- what is written to -------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _connected(self) -> Connection:
+        """Return the way to write, now."""
+
+    def _enter(self, statements: Statements) -> float:
+        """Be a live holder in this transaction; returns the time, which is the same for all of it."""
+        now = self.now()
+        self._presence.join(statements, now)
+        return now
+
+    @abstractmethod
+    def _recover(self, error: Exception) -> bool:
+        """Do what can be done about an error; returns whether to try again."""
+
+    @abstractmethod
+    def _part(self) -> None:
+        """Write that our holder is gone, if there is where."""
+
+    @abstractmethod
+    def _let_go(self) -> None:
+        """Let go of what is written to, for ever."""
+
+    @abstractmethod
+    def _code_of(self, error: Exception) -> str:
+        """Return a short machine word for an error."""
+
+    @abstractmethod
+    def _unavailable(self, error: Exception) -> LedgerUnavailable:
+        """Return the error for whoever is refused."""
+
+    @abstractmethod
+    def _is_hopeless(self, error: Exception) -> bool:
+        """Say whether writing less, at once, would fail as well."""
+
+    @abstractmethod
+    def _may_pass(self, error: Exception) -> bool:
+        """Say whether the same notes could ever be written; else they would stand in the way of all others."""
 
     # -- turns --------------------------------------------------------------------------------------------------------
 
@@ -326,11 +355,6 @@ class Store:
         if self._failing:
             self._failing = ""
             self.news.tell("ledger.recovered")
-
-
-def _may_pass(error: Exception) -> bool:
-    """Say whether the same notes could ever be written; else they would stand in the way of all others."""
-    return isinstance(error, sqlite3.Error | OSError | LedgerUnavailable)
 
 
 def _resolve(waiters: list[Waiter]) -> None:

@@ -1,10 +1,10 @@
-"""The stores of this process, one for each real path.
+"""The stores of this process, one for each place: a file, or a schema on a server.
 
 Rules that live here:
 
-* Whoever uses a path gets the same store; the last user stops it, and so does the end of the process.
+* Whoever uses a place gets the same store; the last user stops it, and so does the end of the process.
 * After a fork the child abandons all of them: it closes nothing, locks nothing, writes nothing. Its own use of the same
-  path begins anew.
+  place begins anew.
 """
 
 from __future__ import annotations
@@ -12,14 +12,11 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from pathlib import Path
+from collections.abc import Callable, Hashable
 
-from chatlease._clock import Clock, SystemClock
-
-from ._presence import Terms
 from ._store import Store
 
-_stores: dict[Path, Store] = {}
+_stores: dict[Hashable, Store] = {}
 _guard = threading.Lock()
 _EXIT_S = 5.0
 """So long the end of the interpreter waits for a disk; what is not written then costs one more deletion."""
@@ -27,13 +24,12 @@ _abandoned: list[Store] = []
 """Kept for ever in a forked child: the finaliser of a connection would write into its parent's file."""
 
 
-def store_of(path: Path, terms: Terms, clock: Clock | None) -> Store:
-    """Return this process's store of a file, with one user more."""
+def store_of(place: Hashable, make: Callable[[], Store]) -> Store:
+    """Return this process's store of a place, made and started if there is none, with one user more."""
     with _guard:
-        where = Path(os.path.realpath(path))
-        store = _stores.get(where)
+        store = _stores.get(place)
         if store is None:
-            store = _stores[where] = Store(where, terms, clock or SystemClock())
+            store = _stores[place] = make()
             store.start()
         store.users += 1
         return store
@@ -45,8 +41,8 @@ def release(store: Store) -> bool:
         store.users -= 1
         if store.users > 0:
             return False
-        if _stores.get(store.path) is store:
-            del _stores[store.path]
+        if _stores.get(store.place) is store:
+            del _stores[store.place]
     return True
 
 

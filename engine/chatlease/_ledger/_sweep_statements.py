@@ -26,8 +26,9 @@ class SweepStatements(HolderStatements):
     def counts(self) -> Counts:
         """Return how many entries are open."""
         ((number, orphaned, waiting, dead),) = self._rows(
-            "SELECT count(*), coalesce(sum(gone), 0), coalesce(sum(gone AND parked), 0), coalesce(sum(dead), 0) FROM"
-            f" (SELECT orphaned OR NOT {HELD} AS gone, {PARKED}) AS parked, dead FROM entries e WHERE {OPEN})",
+            "SELECT count(*), count(*) FILTER (WHERE gone), count(*) FILTER (WHERE gone AND parked),"
+            f" count(*) FILTER (WHERE dead = 1) FROM (SELECT orphaned = 1 OR NOT {HELD} AS gone, {PARKED}) AS parked,"
+            f" dead FROM entries e WHERE {OPEN}) AS open",
             (),
         )
         return Counts(number, orphaned, waiting, dead)
@@ -49,21 +50,25 @@ class SweepStatements(HolderStatements):
         for each in dict.fromkeys(accounts):
             rows = self._rows(
                 f"SELECT id FROM entries e WHERE {OPEN} AND next_try_at <= ? AND {SAME} AND NOT {HELD}"
-                " ORDER BY next_try_at LIMIT ?",
+                f" ORDER BY next_try_at LIMIT ?{self.FREE}",
                 (now, each.service, each.origin, each.account, limit - len(found)),
             )
             found += [name for (name,) in rows]
-        return [self._take(name, lease, now) for name in found]
+        return [claim for name in found for claim in self._take(name, lease, now)]
 
-    def _take(self, name: str, lease: Lease, now: float) -> Claim:
-        self._db.execute(
-            "UPDATE entries SET holder = ?, orphaned = 1, epoch = epoch + 1,"
-            " orphaned_at = CASE orphaned_at WHEN 0 THEN ? ELSE orphaned_at END WHERE id = ?",
+    def _take(self, name: str, lease: Lease, now: float) -> list[Claim]:
+        """Take over an entry, unless it has another holder since it was found."""
+        taken = self._db.execute(
+            "UPDATE entries AS e SET holder = ?, orphaned = 1, epoch = epoch + 1,"
+            " orphaned_at = CASE orphaned_at WHEN 0 THEN ? ELSE orphaned_at END"
+            f" WHERE id = ? AND {OPEN} AND NOT {HELD}",
             (lease.holder, now, name),
         )
+        if taken.rowcount != 1:
+            return []
         ((epoch,),) = self._rows("SELECT epoch FROM entries WHERE id = ?", (name,))
         (entry,) = self._entries("id = ?", (name,))
-        return Claim(entry, Hold(name, lease, epoch), now)
+        return [Claim(entry, Hold(name, lease, epoch), now)]
 
     def known(self, account: Account, now: float) -> Known:
         """Return what is known of an account."""
@@ -81,7 +86,8 @@ class SweepStatements(HolderStatements):
         had = self._rows(f"SELECT 1 FROM parked WHERE {SAME}", who)
         self._db.execute(
             "INSERT INTO parked(service, origin, account, until, error_code) VALUES(?, ?, ?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET until = excluded.until, error_code = excluded.error_code",
+            " ON CONFLICT(service, origin, account) DO UPDATE SET until = excluded.until,"
+            " error_code = excluded.error_code",
             (*who, until, error_code),
         )
         return not had
