@@ -3,8 +3,8 @@
 Rules that live here:
 
 * What is told in one pass of the event loop is one ``write``, at the end of that pass, to a file opened for appending:
-  whole lines, in order. A process that is killed loses at most what it told in the pass in which it was killed. What is
-  told outside a loop is written at once.
+  whole lines, in order. A process that is killed loses at most what it told in the pass in which it was killed; of a
+  write under way then, the last line may be cut. What is told outside a loop is written at once.
 * Nothing but an append happens while a session waits; lines are made, and counted as lost, when they are written.
 * Nothing is synced: a loss of power costs what the system had not written yet.
 * A file that cannot be written (the disk is full, its folder is gone) disturbs nobody: up to `_HELD` bytes are kept and

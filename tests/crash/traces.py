@@ -1,4 +1,9 @@
-"""What the workers' trace files tell: a killed process has written down everything that it had traced."""
+"""
+What the workers' trace files tell.
+
+A process that was killed has written down all but what it told in its last pass of the event loop; the kernel may end the last
+write in the middle of a line.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +49,8 @@ def read(path: Path) -> Told:
     told = Told()
     if not path.exists():
         return told
-    for line in path.read_bytes().splitlines():
+    whole, _, _cut = path.read_bytes().rpartition(b"\n")
+    for line in whole.splitlines():
         _take(told, _decoder.decode(line))
     return told
 

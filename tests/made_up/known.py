@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import chatlease_adapters
 from chatlease.adapter import Adapter
-from tests.pages import ROOT, block
+from tests.pages import block
 
 from .examine import Make
 from .plan import Plan
 from .sameness import Same, same
 
 ADAPTERS = Path(__file__).parent / "adapters"
-_PACKAGE = ROOT / "adapters" / "chatlease_adapters"
+_PACKAGE = Path(chatlease_adapters.__path__[0])
 _NO_ADAPTER = frozenset({"service.py", "_demo.py", "_commands.py"})
 """What stands beside Open-Assistant's adapter: the local service and the commands."""
 
