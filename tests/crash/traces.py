@@ -1,8 +1,8 @@
 """
 What the workers' trace files tell.
 
-A process that was killed has written down all but what it told in its last pass of the event loop; the kernel may end the last
-write in the middle of a line.
+A process that was killed has written down all but what it told in its last pass of the event loop; the kernel may end
+the last write in the middle of a line.
 """
 
 from __future__ import annotations
