@@ -301,3 +301,11 @@ async def test_the_trace_tells_the_whole_path(engine: Engine) -> None:
     assert trace.names()[0] == "session.opened"
     assert {"session.gate.acquired", "session.stream.first_token", "session.closed"} <= set(trace.names())
     assert all(isinstance(event.line(), bytes) for event in trace)
+
+
+async def test_adapters_are_told_to_hide_the_prompt_and_what_text_is_among_the_options(engine: Engine) -> None:
+    async with engine.session(system_prompt="you are a secret agent", top_k=3) as session:
+        await session.ready_cookies()
+        await session.create_chat()
+        await session.send_prompt("my secret")
+        assert set(session.call.hide) == {"my secret", "you are a secret agent"}

@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from chatlease._lifecycle import State, Trigger
-from chatlease._traces import EngineTrace, Line, SessionTrace, Status
+from chatlease._traces import EngineTrace, Line, SessionTrace, Status, StepTrace, SweepTrace
 
 from ._phases import ORDER, WAITS, phases
 
@@ -268,7 +268,6 @@ def session_row(session: SessionTrace, ending: Ending, ended_at: float, last_at:
         last_at: When the trace ends.
     """
     began = session.opened_at
-    swept = session.swept
     return SessionRow(
         id=session.id,
         service=session.service,
@@ -290,21 +289,7 @@ def session_row(session: SessionTrace, ending: Ending, ended_at: float, last_at:
         retries=session.retries,
         requeues=session.requeues,
         polled=session.polled,
-        steps=[
-            StepRow(
-                trigger=word(step.trigger),
-                source=word(step.source),
-                dest=None if step.dest is None else word(step.dest),
-                at=_rounded(step.at - step.elapsed_s - began),
-                elapsed_s=_rounded(step.elapsed_s),
-                http_status=step.http_status,
-                waited_s=_rounded_or_none(step.waited_s),
-                error=step.error,
-                error_code=step.error_code,
-                retries=step.retries,
-            )
-            for step in session.steps
-        ],
+        steps=[_step_row(step, began) for step in session.steps],
         steps_left_out=session.steps_left_out,
         errors=[
             FailureRow(_rounded(each.at - began), each.error, each.error_code, word(each.trigger))
@@ -315,10 +300,29 @@ def session_row(session: SessionTrace, ending: Ending, ended_at: float, last_at:
             PhaseRow(word(each.name), _rounded(each.since - began), _rounded(each.until - each.since))
             for each in phases(session, ended_at, last_at)
         ],
-        swept=None
-        if swept is None
-        else SweepRow(swept.engine, _rounded(swept.at), swept.outcome, swept.attempts, swept.error_code),
+        swept=_sweep_row(session.swept),
     )
+
+
+def _step_row(step: StepTrace, began: float) -> StepRow:
+    return StepRow(
+        trigger=word(step.trigger),
+        source=word(step.source),
+        dest=None if step.dest is None else word(step.dest),
+        at=_rounded(step.at - step.elapsed_s - began),
+        elapsed_s=_rounded(step.elapsed_s),
+        http_status=step.http_status,
+        waited_s=_rounded_or_none(step.waited_s),
+        error=step.error,
+        error_code=step.error_code,
+        retries=step.retries,
+    )
+
+
+def _sweep_row(swept: SweepTrace | None) -> SweepRow | None:
+    if swept is None:
+        return None
+    return SweepRow(swept.engine, _rounded(swept.at), swept.outcome, swept.attempts, swept.error_code)
 
 
 def engine_row(engine: EngineTrace, dead: Collection[str]) -> EngineRow:
